@@ -1,0 +1,284 @@
+//! Public keys as the metadata carries them, and the verification of one signature.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::str::FromStr;
+
+use aws_lc_rs::rsa::PublicKeyComponents;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, ED25519, RSA_PSS_2048_8192_SHA256, UnparsedPublicKey};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Value, json};
+
+use crate::{Digest, canonical, der};
+
+/// The SHA-256 of a key's canonical form; computed by us, never believed.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct KeyId(pub Digest);
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyId({self})")
+    }
+}
+
+impl FromStr for KeyId {
+    type Err = crate::digest::DigestError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
+/// How a key signs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scheme {
+    /// Ed25519 (RFC 8032).
+    Ed25519,
+    /// RSASSA-PSS with SHA-256 and a salt of 32 bytes, 2048 to 8192 bits.
+    RsaPssSha256,
+    /// ECDSA with SHA-256 on P-256, signatures in DER.
+    EcdsaP256Sha256,
+}
+
+impl Scheme {
+    /// The word of the metadata's field `scheme`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ed25519 => "ed25519",
+            Self::RsaPssSha256 => "rsassa-pss-sha256",
+            Self::EcdsaP256Sha256 => "ecdsa-sha2-nistp256",
+        }
+    }
+}
+
+/// What is wrong with a key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// The key object lacks a field or has it in the wrong type.
+    #[error("the key has no text field `{0}`")]
+    MissingField(&'static str),
+    /// Neither ed25519, rsassa-pss-sha256 nor ecdsa-sha2-nistp256.
+    #[error("key type {keytype:?} with scheme {scheme:?} is not supported")]
+    Unsupported {
+        /// The field `keytype`.
+        keytype: String,
+        /// The field `scheme`.
+        scheme: String,
+    },
+    /// The public part cannot be read as a key of its scheme.
+    #[error("the public part is not a key for {0}")]
+    BadPublicPart(&'static str),
+}
+
+/// A public key: the object of the metadata with all its fields, and the key inside it.
+///
+/// Two keys are equal when they are the same key, whatever unknown fields or PEM spelling surround them:
+/// thresholds are counted in keys.
+#[derive(Clone)]
+pub struct PublicKey {
+    object: Value,
+    id: KeyId,
+    material: Material,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Material {
+    Ed25519([u8; 32]),
+    Rsa { modulus: Vec<u8>, exponent: Vec<u8> },
+    P256(Vec<u8>),
+}
+
+impl PublicKey {
+    /// An Ed25519 key.
+    ///
+    /// # Errors
+    /// None today; the result leaves room for point checks.
+    pub fn from_ed25519(public: &[u8; 32]) -> Result<Self, KeyError> {
+        Self::from_object(key_object("ed25519", Scheme::Ed25519, &hex::encode(public)))
+    }
+
+    /// An RSA key of 2048 to 8192 bits for RSASSA-PSS-SHA256, from a PEM `PUBLIC KEY` block.
+    ///
+    /// # Errors
+    /// [`KeyError::BadPublicPart`] when it is no such key.
+    pub fn from_rsa_spki_pem(pem: &str) -> Result<Self, KeyError> {
+        Self::from_object(key_object("rsa", Scheme::RsaPssSha256, pem))
+    }
+
+    /// A P-256 key for ECDSA with SHA-256, from a PEM `PUBLIC KEY` block.
+    ///
+    /// # Errors
+    /// [`KeyError::BadPublicPart`] when it is no such key.
+    pub fn from_ecdsa_spki_pem(pem: &str) -> Result<Self, KeyError> {
+        Self::from_object(key_object("ecdsa", Scheme::EcdsaP256Sha256, pem))
+    }
+
+    /// The key of a metadata object, unknown fields kept (they are part of the keyid).
+    ///
+    /// # Errors
+    /// When the object is not a key of a supported scheme.
+    pub fn from_object(object: Value) -> Result<Self, KeyError> {
+        let text = |field| {
+            object
+                .get(field)
+                .and_then(Value::as_str)
+                .ok_or(KeyError::MissingField(field))
+        };
+        let (keytype, scheme) = (text("keytype")?, text("scheme")?);
+        let public = object
+            .get("keyval")
+            .and_then(|keyval| keyval.get("public"))
+            .and_then(Value::as_str)
+            .ok_or(KeyError::MissingField("keyval.public"))?;
+        let material = Material::read(keytype, scheme, public)?;
+        let bytes = canonical::to_bytes(&object).map_err(|_| KeyError::BadPublicPart("canonical JSON"))?;
+        Ok(Self {
+            id: KeyId(Digest::of(&bytes)),
+            material,
+            object,
+        })
+    }
+
+    /// The keyid, computed from the canonical form.
+    #[must_use]
+    pub const fn id(&self) -> KeyId {
+        self.id
+    }
+
+    /// How this key signs.
+    #[must_use]
+    pub const fn scheme(&self) -> Scheme {
+        match self.material {
+            Material::Ed25519(_) => Scheme::Ed25519,
+            Material::Rsa { .. } => Scheme::RsaPssSha256,
+            Material::P256(_) => Scheme::EcdsaP256Sha256,
+        }
+    }
+
+    /// The object as it stands in the metadata.
+    #[must_use]
+    pub const fn object(&self) -> &Value {
+        &self.object
+    }
+
+    /// Whether `signature` is this key's signature over `message`.
+    #[must_use]
+    pub fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
+        match &self.material {
+            Material::Ed25519(public) => UnparsedPublicKey::new(&ED25519, public)
+                .verify(message, signature)
+                .is_ok(),
+            Material::Rsa { modulus, exponent } => PublicKeyComponents {
+                n: modulus,
+                e: exponent,
+            }
+            .verify(&RSA_PSS_2048_8192_SHA256, message, signature)
+            .is_ok(),
+            Material::P256(point) => UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, point)
+                .verify(message, signature)
+                .is_ok(),
+        }
+    }
+}
+
+fn key_object(keytype: &str, scheme: Scheme, public: &str) -> Value {
+    json!({"keytype": keytype, "scheme": scheme.name(), "keyval": {"public": public}})
+}
+
+impl Material {
+    fn read(keytype: &str, scheme: &str, public: &str) -> Result<Self, KeyError> {
+        match (keytype, scheme) {
+            ("ed25519", "ed25519") => {
+                let mut bytes = [0; 32];
+                hex::decode_to_slice(public, &mut bytes).map_err(|_| KeyError::BadPublicPart("ed25519"))?;
+                Ok(Self::Ed25519(bytes))
+            }
+            ("rsa", "rsassa-pss-sha256") => rsa(public).ok_or(KeyError::BadPublicPart("rsassa-pss-sha256")),
+            // The second keytype is what older repositories write (python-tuf issue 1839 and others).
+            ("ecdsa" | "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp256") => pem(public, "PUBLIC KEY")
+                .and_then(|der| der::p256_point(&der))
+                .map(Self::P256)
+                .ok_or(KeyError::BadPublicPart("ecdsa-sha2-nistp256")),
+            _ => Err(KeyError::Unsupported {
+                keytype: keytype.to_owned(),
+                scheme: scheme.to_owned(),
+            }),
+        }
+    }
+}
+
+/// 2048 to 8192 bits: below is weak, above is a way to burn a device's processor.
+fn rsa(public: &str) -> Option<Material> {
+    let numbers = match pem(public, "PUBLIC KEY") {
+        Some(der) => der::rsa_numbers(&der, true),
+        None => der::rsa_numbers(&pem(public, "RSA PUBLIC KEY")?, false),
+    }?;
+    let bits = numbers.modulus.len() * 8 - usize::try_from(numbers.modulus.first()?.leading_zeros()).ok()?;
+    (2048..=8192).contains(&bits).then_some(Material::Rsa {
+        modulus: numbers.modulus,
+        exponent: numbers.exponent,
+    })
+}
+
+/// The bytes of the one PEM block with this label (RFC 7468, white space ignored).
+fn pem(text: &str, label: &str) -> Option<Vec<u8>> {
+    let body = text.trim().strip_prefix(&format!("-----BEGIN {label}-----"))?;
+    let body = body.strip_suffix(&format!("-----END {label}-----"))?;
+    let packed: String = body.split_ascii_whitespace().collect();
+    STANDARD.decode(packed).ok()
+}
+
+impl PartialEq for PublicKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.material == other.material
+    }
+}
+
+impl Eq for PublicKey {}
+
+impl PartialOrd for PublicKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for PublicKey {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.material.cmp(&other.material)
+    }
+}
+
+impl Hash for PublicKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.material.hash(state);
+    }
+}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PublicKey({} {})", self.scheme().name(), self.id)
+    }
+}
+
+impl Serialize for PublicKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.object.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for PublicKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::from_object(Value::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}

@@ -1,0 +1,440 @@
+//! One refresh as a state machine that asks for files and never fetches (specification, section 5.3 to 5.6).
+
+use std::sync::Arc;
+
+use crate::schema::{MetaFile, Metadata, Root, Snapshot, Targets, Timestamp};
+use crate::state::Held;
+use crate::{Error, Limits, Role, TrustedState, UnixTime, envelope::Envelope};
+
+/// A file the refresh needs next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// Whose file.
+    pub role: Role,
+    /// The version in its name, where names carry versions.
+    pub version: Option<u64>,
+    /// Its path below the repository's metadata folder, percent-encoded: one segment.
+    pub path: String,
+    /// Not one byte more is to be read than this.
+    pub max_length: u64,
+}
+
+/// What to do next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Next {
+    /// Fetch this file, then call [`Update::supply`] or [`Update::missing`].
+    Fetch(Request),
+    /// The refresh is over: complete, or stopped by an error that was returned before.
+    Done,
+}
+
+/// A file that was verified and is now part of the state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    /// Its name in the repository, for a mirror: `3.root.json`.
+    pub file: String,
+    /// Whose file.
+    pub role: Role,
+    /// Its version.
+    pub version: u64,
+    /// False when the repository offered the timestamp that was held already.
+    pub changed: bool,
+}
+
+/// One refresh at one fixed time.
+///
+/// Save [`state`](Self::state) after every accepted root and at the end, also after an error: what was accepted
+/// before the error stays accepted.
+#[derive(Debug, Clone)]
+pub struct Update {
+    state: TrustedState,
+    now: UnixTime,
+    limits: Limits,
+    step: Step,
+    roots: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Root,
+    Timestamp,
+    Snapshot,
+    Targets,
+    Done,
+    Failed,
+}
+
+impl Update {
+    /// Begins a refresh. `now` is the believed time ([`crate::clock::believe`]); it stays fixed, and is never
+    /// taken to be before [`TrustedState::not_before`].
+    #[must_use]
+    pub fn start(state: TrustedState, now: UnixTime, limits: Limits) -> Self {
+        let now = state.not_before().map_or(now, |floor| floor.max(now));
+        Self {
+            state,
+            now,
+            limits,
+            step: Step::Root,
+            roots: 0,
+        }
+    }
+
+    /// The file needed next.
+    #[must_use]
+    pub fn next(&self) -> Next {
+        match self.step {
+            Step::Root => {
+                let version = self.state.root().version.saturating_add(1);
+                Next::Fetch(Request {
+                    path: Role::Root.versioned_file_name(version),
+                    role: Role::Root,
+                    version: Some(version),
+                    max_length: self.limits.root_length,
+                })
+            }
+            Step::Timestamp => Next::Fetch(Request {
+                path: Role::Timestamp.file_name(),
+                role: Role::Timestamp,
+                version: None,
+                max_length: self.limits.timestamp_length,
+            }),
+            Step::Snapshot => self.named(Role::Snapshot),
+            Step::Targets => self.named(Role::Targets),
+            Step::Done | Step::Failed => Next::Done,
+        }
+    }
+
+    /// A request for a file that its parent describes.
+    fn named(&self, role: Role) -> Next {
+        let cap = if role == Role::Snapshot {
+            self.limits.snapshot_length
+        } else {
+            self.limits.targets_length
+        };
+        match self.entry(&role) {
+            Ok(entry) => {
+                let version = self.state.root().consistent_snapshot.then_some(entry.version);
+                let path =
+                    version.map_or_else(|| role.file_name(), |version| role.versioned_file_name(version));
+                let max_length = entry.length.map_or(cap, |length| length.min(cap));
+                Next::Fetch(Request {
+                    role,
+                    version,
+                    path,
+                    max_length,
+                })
+            }
+            Err(_) => Next::Done,
+        }
+    }
+
+    /// How the parent describes a role's file.
+    fn entry(&self, role: &Role) -> Result<&MetaFile, Error> {
+        let entry = match role {
+            Role::Snapshot => self.state.timestamp().map(|timestamp| &timestamp.snapshot),
+            _ => self
+                .state
+                .snapshot()
+                .and_then(|snapshot| snapshot.meta.get(&role.meta_name())),
+        };
+        entry.ok_or_else(|| Error::NotInSnapshot {
+            role: role.to_string(),
+        })
+    }
+
+    /// Takes the bytes of the file asked for.
+    ///
+    /// # Errors
+    /// Why the file is refused. The refresh is over then; the state keeps what was accepted before.
+    pub fn supply(&mut self, bytes: &[u8]) -> Result<Accepted, Error> {
+        let Next::Fetch(request) = self.next() else {
+            return Err(Error::NotAskedFor {
+                reason: "the refresh is over",
+            });
+        };
+        let verdict = self.judge(&request, bytes);
+        if verdict.is_err() {
+            self.step = Step::Failed;
+        }
+        verdict
+    }
+
+    fn judge(&mut self, request: &Request, bytes: &[u8]) -> Result<Accepted, Error> {
+        if bytes.len() as u64 > request.max_length {
+            return Err(Error::TooLong {
+                file: request.path.clone(),
+                limit: request.max_length,
+            });
+        }
+        match self.step {
+            Step::Root => self.take_root(&request.path, bytes),
+            Step::Timestamp => self.take_timestamp(&request.path, bytes),
+            Step::Snapshot => self.take_snapshot(&request.path, bytes),
+            _ => self.take_targets(&request.path, bytes),
+        }
+    }
+
+    /// Says that the repository does not have the file asked for.
+    ///
+    /// For the next root this is the normal end of the chain; the trusted root must then not have expired.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], or the verdict over the final root. The refresh is over then.
+    pub fn missing(&mut self) -> Result<(), Error> {
+        let verdict = match (self.step, self.next()) {
+            (Step::Root, _) => self.end_of_roots(),
+            (_, Next::Fetch(request)) => Err(Error::Missing { file: request.path }),
+            (_, Next::Done) => Err(Error::NotAskedFor {
+                reason: "the refresh is over",
+            }),
+        };
+        if verdict.is_err() {
+            self.step = Step::Failed;
+        }
+        verdict
+    }
+
+    /// The state so far.
+    #[must_use]
+    pub fn state(&self) -> &TrustedState {
+        &self.state
+    }
+
+    /// The state at the end.
+    #[must_use]
+    pub fn into_state(self) -> TrustedState {
+        self.state
+    }
+
+    /// The time this refresh verifies with.
+    #[must_use]
+    pub fn now(&self) -> UnixTime {
+        self.now
+    }
+
+    /// Sections 5.3.4 to 5.3.8: signed by the old and the new threshold, exactly the next version.
+    fn take_root(&mut self, file: &str, bytes: &[u8]) -> Result<Accepted, Error> {
+        if self.roots >= self.limits.root_rotations {
+            let version = self.state.root().version;
+            return Err(Error::TooManyRoots {
+                limit: self.limits.root_rotations,
+                version,
+            });
+        }
+        let version = self.state.accept_root(file, bytes, &self.limits)?;
+        self.roots += 1;
+        Ok(accepted(file, Role::Root, version))
+    }
+
+    /// Sections 5.3.9 to 5.3.10: only the final root's expiry counts.
+    fn end_of_roots(&mut self) -> Result<(), Error> {
+        let root = self.state.root();
+        self.state.floors.check_root(root)?;
+        self.check_fresh(&Role::Root.versioned_file_name(root.version), root)?;
+        self.step = Step::Timestamp;
+        Ok(())
+    }
+
+    /// Section 5.4.
+    fn take_timestamp(&mut self, file: &str, bytes: &[u8]) -> Result<Accepted, Error> {
+        let held: Held<Timestamp> = self.verified_by_root(&Role::Timestamp, file, bytes)?;
+        let offered = &held.signed;
+        self.state.floors.check_timestamp(offered, file)?;
+        let known = self
+            .state
+            .timestamp()
+            .is_some_and(|timestamp| timestamp.version == offered.version);
+        // The same version again: what is held stays, whatever else the new file says (5.4.3.1).
+        let judged = if known {
+            self.state.timestamp().unwrap_or(offered)
+        } else {
+            offered
+        };
+        self.check_fresh(file, judged)?;
+        check_signed_at(judged, "timestamp", judged.expires)?;
+        check_signed_at(judged, "root", self.state.root().expires)?;
+        let version = judged.version;
+        if !known {
+            self.state.floors.accept_timestamp(&held.signed);
+            self.state.timestamp = Some(Arc::new(held));
+        }
+        self.after_timestamp()?;
+        Ok(Accepted {
+            changed: !known,
+            ..accepted(file, Role::Timestamp, version)
+        })
+    }
+
+    /// The snapshot held may be the one the timestamp names.
+    fn after_timestamp(&mut self) -> Result<(), Error> {
+        self.step = Step::Snapshot;
+        let entry = self.entry(&Role::Snapshot)?;
+        let held = self.state.snapshot.as_deref();
+        if held.is_some_and(|held| self.is_current(held, entry)) {
+            return self.after_snapshot();
+        }
+        Ok(())
+    }
+
+    /// Section 5.5.
+    fn take_snapshot(&mut self, file: &str, bytes: &[u8]) -> Result<Accepted, Error> {
+        let entry = self.entry(&Role::Snapshot)?.clone();
+        entry.check(bytes, file)?;
+        let held: Held<Snapshot> = self.verified_by_root(&Role::Snapshot, file, bytes)?;
+        check_version(file, &entry, held.signed.version)?;
+        self.state.floors.check_snapshot(&held.signed, file)?;
+        self.check_fresh(file, &held.signed)?;
+        self.state.floors.accept_snapshot(&held.signed);
+        self.state.snapshot = Some(Arc::new(held));
+        self.after_snapshot()?;
+        Ok(accepted(file, Role::Snapshot, entry.version))
+    }
+
+    fn after_snapshot(&mut self) -> Result<(), Error> {
+        self.step = Step::Targets;
+        let entry = self.entry(&Role::Targets)?;
+        let held = self.state.targets.as_deref();
+        if held.is_some_and(|held| self.is_current(held, entry)) {
+            return self.after_targets();
+        }
+        Ok(())
+    }
+
+    /// Section 5.6.
+    fn take_targets(&mut self, file: &str, bytes: &[u8]) -> Result<Accepted, Error> {
+        let entry = self.entry(&Role::Targets)?.clone();
+        entry.check(bytes, file)?;
+        let held: Held<Targets> = self.verified_by_root(&Role::Targets, file, bytes)?;
+        check_version(file, &entry, held.signed.version)?;
+        self.check_fresh(file, &held.signed)?;
+        self.state
+            .floors
+            .accept_targets(&Role::Targets.meta_name(), entry.version);
+        self.state.targets = Some(Arc::new(held));
+        self.after_targets()?;
+        Ok(accepted(file, Role::Targets, entry.version))
+    }
+
+    /// The whole chain is verified; only now does the timestamp's word about time count.
+    fn after_targets(&mut self) -> Result<(), Error> {
+        if let (Some(timestamp), Some(targets)) = (self.state.timestamp(), self.state.targets()) {
+            check_signed_at(timestamp, "targets", targets.expires)?;
+            if let Some(signed_at) = timestamp.signed_at {
+                self.state.floors.accept_signed_at(signed_at);
+            }
+        }
+        self.step = Step::Done;
+        Ok(())
+    }
+
+    fn verified_by_root<T: Metadata>(&self, role: &Role, file: &str, bytes: &[u8]) -> Result<Held<T>, Error> {
+        let root = self.state.root();
+        let keys = root.role(role).ok_or(Error::NotAskedFor {
+            reason: "no top-level role",
+        })?;
+        let delegator = format!("root version {}", root.version);
+        Held::verify(bytes, file, &self.limits, keys, &root.keys, &delegator)
+    }
+
+    /// Whether a file held is exactly the one its parent names, and need not be fetched again.
+    fn is_current<T: Metadata>(&self, held: &Held<T>, entry: &MetaFile) -> bool {
+        held.signed.version() == entry.version
+            && held.signed.expires() > self.now
+            && entry.check(held.raw.as_bytes(), "").is_ok()
+    }
+
+    fn check_fresh<T: Metadata>(&self, file: &str, signed: &T) -> Result<(), Error> {
+        if signed.expires() <= self.now {
+            return Err(Error::Expired {
+                file: file.to_owned(),
+                expires: signed.expires(),
+                now: self.now,
+            });
+        }
+        Ok(())
+    }
+}
+
+impl TrustedState {
+    /// Takes the next root: signed by the old threshold and its own, exactly one version up. Returns its version.
+    ///
+    /// Files and floors whose keys it changes are dropped with it (5.3.11).
+    pub(crate) fn accept_root(&mut self, file: &str, bytes: &[u8], limits: &Limits) -> Result<u64, Error> {
+        let envelope = Envelope::parse(bytes, file, Root::TYPE, limits)?;
+        let before = Arc::clone(&self.root);
+        let old = &before.signed;
+        envelope.verify(&old.root, &old.keys, &format!("root version {}", old.version))?;
+        let new: Root = envelope.read(limits)?;
+        let held: Held<Root> = Held::verify(
+            bytes,
+            file,
+            limits,
+            &new.root,
+            &new.keys,
+            &format!("root version {}", new.version),
+        )?;
+        let expected = old.version.saturating_add(1);
+        if new.version != expected {
+            return Err(Error::RootVersion {
+                file: file.to_owned(),
+                expected,
+                found: new.version,
+            });
+        }
+        self.floors.accept_root(&new);
+        if old.timestamp.digest() != new.timestamp.digest() {
+            self.timestamp = None;
+        }
+        if old.snapshot.digest() != new.snapshot.digest() {
+            self.snapshot = None;
+        }
+        // Targets stay as long as the new root's keys vouch for them.
+        self.targets = self.targets.take().and_then(|held| {
+            let raw = held.raw.as_bytes();
+            let limits = Limits::of_own_state();
+            let again = Held::verify(
+                raw,
+                "targets.json",
+                &limits,
+                &new.targets,
+                &new.keys,
+                "the new root",
+            );
+            again.ok().map(Arc::new)
+        });
+        self.root = Arc::new(held);
+        Ok(new.version)
+    }
+}
+
+fn accepted(file: &str, role: Role, version: u64) -> Accepted {
+    Accepted {
+        file: file.to_owned(),
+        role,
+        version,
+        changed: true,
+    }
+}
+
+pub(crate) fn check_version(file: &str, entry: &MetaFile, found: u64) -> Result<(), Error> {
+    if found != entry.version {
+        return Err(Error::VersionMismatch {
+            file: file.to_owned(),
+            expected: entry.version,
+            found,
+        });
+    }
+    Ok(())
+}
+
+/// A thief of the timestamp key must not push time beyond what the offline keys vouch for.
+fn check_signed_at(timestamp: &Timestamp, role: &str, expires: UnixTime) -> Result<(), Error> {
+    match timestamp.signed_at {
+        Some(signed_at) if signed_at > expires => Err(Error::SignedPastExpiry {
+            signed_at,
+            role: role.to_owned(),
+            expires,
+        }),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,11 @@
+//! The verifier against a repository in memory: what it asks for, what it takes, what it refuses and why.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods
+)]
+
+mod happy;
+#[allow(dead_code)]
+mod repo;
