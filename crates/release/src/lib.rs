@@ -1,1 +1,43 @@
-//! .
+//! What a release says of itself.
+//!
+//! A release is one version of one component. Its author describes it in `update.toml`
+//! ([`Manifest`]); what others must know before they fetch it is signed with it ([`Release`], in the
+//! target's `custom` field). The target is a package, a plain tar with `update.toml` first and the
+//! rest under `payload/` ([`pack`], [`unpack`]), or any single file ([`guess`]).
+//!
+//! Names and paths from outside become types here once, by parsing, and are safe from then on:
+//! [`Component`], [`Version`], [`TargetPath`], [`PayloadPath`].
+//!
+//! No network, no runtime; files are only read and, by [`unpack`], created.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::disallowed_methods
+    )
+)]
+
+mod arch;
+mod custom;
+mod guess;
+pub mod limits;
+mod manifest;
+mod name;
+mod pack;
+mod run;
+mod text;
+mod unpack;
+mod version;
+
+pub use arch::Arch;
+pub use custom::{Form, Kind, Release, ReleaseError, Requires, Withdrawn};
+pub use guess::{Guess, guess};
+pub use manifest::{About, Manifest, ManifestError};
+pub use name::{Component, NameError, PayloadPath, TargetPath, mend_file_name};
+pub use pack::{PackError, Packed, pack};
+pub use run::{ExpandError, Health, How, Run, expand};
+pub use semver::VersionReq;
+pub use unpack::{Entry, FileHash, Refusal, UnpackError, UnpackLimits, read_manifest, unpack, unpack_with};
+pub use version::{Version, VersionError};

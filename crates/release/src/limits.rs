@@ -1,0 +1,46 @@
+//! Every cap of this crate, each with its reason.
+
+/// A component's name: fits a file name with room for a suffix.
+pub const COMPONENT_BYTES: usize = 64;
+
+/// A version as text: twenty digits thrice and a pre-release.
+pub const VERSION_BYTES: usize = 64;
+
+/// `component/version/file name` in all: what a tar header and every file system carry.
+pub const TARGET_PATH_BYTES: usize = 256;
+
+/// A path inside a package: what a plain tar header carries (100 bytes of name, 155 of prefix).
+pub const PAYLOAD_PATH_BYTES: usize = 240;
+
+/// Folders above a file in a package.
+pub const PAYLOAD_DEPTH: usize = 16;
+
+/// `update.toml`: some hundred lines.
+pub const MANIFEST_BYTES: u64 = 64 * 1024;
+
+/// Words on a program's command line.
+pub const ARGUMENTS: usize = 64;
+
+/// Variables a release adds to a program's environment.
+pub const VARIABLES: usize = 64;
+
+/// One argument, one variable, a health address.
+pub const WORD_BYTES: usize = 4096;
+
+/// A description, a reason.
+pub const TEXT_BYTES: usize = 4096;
+
+/// Hardware names a release lists.
+pub const HARDWARE: usize = 64;
+
+/// Longest time to start, to stop, or to prove itself: an hour, so that no release holds a device.
+pub const SECONDS: u32 = 3600;
+
+/// Entries of a package.
+pub const PACKAGE_ENTRIES: usize = 10_000;
+
+/// Unpacked bytes of a package, unless the device asks for less.
+pub const PACKAGE_BYTES: u64 = 8 * 1024 * 1024 * 1024;
+
+/// Piece in which files are copied: memory stays constant.
+pub const BUFFER_BYTES: usize = 64 * 1024;
