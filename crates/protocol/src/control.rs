@@ -1,0 +1,333 @@
+//! What a window or a command line says to its program over the local control socket.
+//!
+//! One JSON value per line; a request is answered by one [`Answer`], or, for `Watch`, by a stream of them.
+
+use std::path::PathBuf;
+
+use release::{Component, Version};
+use serde::{Deserialize, Serialize};
+use tuf::{Digest, UnixTime};
+
+use crate::device::{ComponentState, DeviceOutcome, Problem};
+use crate::{Event, Name, Secret};
+
+/// An answer: the value, or what went wrong.
+pub type Answer<T> = Result<T, Problem>;
+
+/// A request to a manager.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum ManagerRequest {
+    /// → [`ManagerStatus`].
+    Status,
+    /// → `Vec<DeviceRow>`.
+    Devices,
+    /// Puts a device on the list → [`AddedDevice`].
+    AddDevice {
+        /// Its name.
+        name: Name,
+        /// Its password.
+        password: Secret,
+    },
+    /// A new one-time code for a device that is on the list → [`AddedDevice`].
+    NewCode {
+        /// Its name.
+        name: Name,
+        /// Its password.
+        password: Secret,
+    },
+    /// Takes a device off the list and cuts its connections → `null`.
+    DeleteDevice {
+        /// Its name.
+        name: Name,
+        /// Its password; none: on the operator's own authority, recorded as such.
+        password: Option<Secret>,
+    },
+    /// Starts the downloader's timer → `null`.
+    Start,
+    /// Stops the downloader's timer; devices stay served → `null`.
+    Stop,
+    /// Checks the repository now → [`CheckResult`].
+    CheckNow,
+    /// Offers a stopped release again → `null`.
+    Resume {
+        /// The component.
+        component: Component,
+        /// The version that was stopped.
+        version: Version,
+    },
+    /// Writes an encrypted copy of all that a replacement gateway needs → `null`.
+    Backup {
+        /// Where to.
+        path: PathBuf,
+        /// The passphrase that encrypts it.
+        passphrase: Secret,
+    },
+    /// The newest entries of the download record, oldest first → `Vec<DownloadEntry>`.
+    History {
+        /// How many at most.
+        last: usize,
+    },
+    /// → stream of [`ManagerEvent`], starting with the newest kept ones.
+    Watch,
+}
+
+/// The manager, at a glance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ManagerStatus {
+    /// The site.
+    pub site: Name,
+    /// This manager.
+    pub name: Name,
+    /// Version of the program.
+    pub program: String,
+    /// Whether the downloader's timer runs.
+    pub downloader_running: bool,
+    /// What the downloader is doing, or why it is not.
+    pub downloader: String,
+    /// Seconds to the next check.
+    pub next_check_seconds: Option<u64>,
+    /// When the repository last answered with valid metadata.
+    pub last_refresh: Option<UnixTime>,
+    /// Since when the metadata has been stale.
+    pub stale_since: Option<UnixTime>,
+    /// Whether events arrive, or only the poll timer works.
+    pub events_connected: bool,
+    /// `host:port` where devices are served.
+    pub devices_address: String,
+    /// `host:port` of the enrolment port.
+    pub enroll_address: String,
+    /// Devices on the list.
+    pub devices: usize,
+    /// Devices connected.
+    pub connected: usize,
+    /// Bytes sent to devices since the start.
+    pub sent_bytes: u64,
+    /// Newest release per component.
+    pub releases: Vec<ReleaseRow>,
+    /// What a person should look at, newest last.
+    pub alarms: Vec<String>,
+}
+
+/// One release as the manager offers it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleaseRow {
+    /// Which component.
+    pub component: Component,
+    /// Newest version.
+    pub version: Version,
+    /// Its digest.
+    pub digest: Digest,
+    /// Its length in bytes.
+    pub length: u64,
+    /// When its author released it.
+    pub released: UnixTime,
+    /// Whether it is in the mirror and verified.
+    pub mirrored: bool,
+    /// Why it is not offered, if it is not.
+    pub stopped: Option<String>,
+    /// Devices that run it.
+    pub running: usize,
+    /// Devices that rolled it back.
+    pub rolled_back: usize,
+}
+
+/// One device on the list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceRow {
+    /// Its name.
+    pub name: Name,
+    /// Whether it has enrolled.
+    pub enrolled: bool,
+    /// Whether it is connected now.
+    pub connected: bool,
+    /// Where from.
+    pub address: Option<String>,
+    /// When it last spoke.
+    pub last_seen: Option<UnixTime>,
+    /// When its certificate ends.
+    pub certificate_until: Option<UnixTime>,
+    /// What it runs.
+    pub components: Vec<ComponentState>,
+    /// Its last update's end.
+    pub last: Option<DeviceOutcome>,
+    /// Its own trouble, if it told any.
+    pub trouble: Option<String>,
+}
+
+/// A device was put on the list.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AddedDevice {
+    /// Its name.
+    pub name: Name,
+    /// The code for the person at the device, whole.
+    pub code: Secret,
+    /// Until when the code works.
+    pub code_until: UnixTime,
+}
+
+/// What a check found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckResult {
+    /// Whether there was anything new.
+    pub changed: bool,
+    /// What it was, or what is wrong.
+    pub message: String,
+}
+
+/// One line of the manager's event view.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum ManagerEvent {
+    /// A step of an update, of this manager or of one of its devices.
+    Step(Event),
+    /// A message for a person: stable id, text.
+    Message(LoggedMessage),
+}
+
+/// A message for a person, with an id that never changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoggedMessage {
+    /// Wall time.
+    pub at: UnixTime,
+    /// `info`, `warning` or `error`.
+    pub level: String,
+    /// See [`crate::messages`].
+    pub id: String,
+    /// The text.
+    pub text: String,
+}
+
+/// One entry of the manager's download record (R-004-59).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DownloadEntry {
+    /// When.
+    pub at: UnixTime,
+    /// The release's component.
+    pub component: Component,
+    /// Its version.
+    pub version: Version,
+    /// When its author released it.
+    pub released: UnixTime,
+    /// Where it came from.
+    pub source: String,
+    /// Its digest.
+    pub digest: Digest,
+    /// Bytes that crossed the wire (less than the length after a resume).
+    pub bytes: u64,
+    /// Its whole length.
+    pub length: u64,
+    /// Milliseconds of downloading.
+    pub milliseconds: u64,
+    /// `verified`, or what went wrong.
+    pub outcome: String,
+}
+
+/// A request to a device agent.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum DeviceRequest {
+    /// → [`DeviceStatus`].
+    Status,
+    /// The newest entries of the install record, oldest first → `Vec<InstallEntry>`.
+    History {
+        /// How many at most.
+        last: usize,
+    },
+    /// Goes back to the previous version and stays there → `null`.
+    Rollback {
+        /// Which component.
+        component: Component,
+    },
+    /// Lets a component that was rolled back by hand, or a version that failed, be updated again → `null`.
+    Release {
+        /// Which component.
+        component: Component,
+    },
+    /// → stream of [`Event`], starting with the newest kept ones.
+    Watch,
+}
+
+/// A device, at a glance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceStatus {
+    /// The site.
+    pub site: Name,
+    /// This device.
+    pub name: Name,
+    /// Version of the agent.
+    pub program: String,
+    /// Where its manager is.
+    pub manager: String,
+    /// Whether the event stream is open.
+    pub connected: bool,
+    /// What is wrong with the connection, if anything.
+    pub connection: String,
+    /// Whether its clock can be believed.
+    pub time_known: bool,
+    /// Since when the metadata has been stale.
+    pub stale_since: Option<UnixTime>,
+    /// Why the trusted state cannot be used, and what to do.
+    pub trouble: Option<String>,
+    /// When its certificate ends.
+    pub certificate_until: Option<UnixTime>,
+    /// What it runs.
+    pub components: Vec<ComponentState>,
+}
+
+/// One entry of a device's install record (R-004-111).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstallEntry {
+    /// When.
+    pub at: UnixTime,
+    /// The component.
+    pub component: Component,
+    /// The version that was installed or tried.
+    pub version: Version,
+    /// The version that ran before.
+    pub from: Option<Version>,
+    /// Digest of the target.
+    pub digest: Digest,
+    /// Milliseconds from order to outcome.
+    pub milliseconds: u64,
+    /// `committed`, `rolled back`, `refused`, `failed`.
+    pub outcome: String,
+    /// Why, where it did not end well.
+    pub reason: Option<String>,
+}
+
+/// A request to a repository's control socket.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum RepositoryRequest {
+    /// → [`RepositoryStatus`].
+    Status,
+    /// Writes a copy of database and files into a new folder → `null`.
+    Backup {
+        /// The folder; must not exist.
+        path: PathBuf,
+    },
+}
+
+/// The repository, at a glance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepositoryStatus {
+    /// Version of the program.
+    pub program: String,
+    /// `host:port` it serves on.
+    pub address: String,
+    /// Versions of root, timestamp, snapshot, targets; 0 where there is none.
+    pub versions: [u64; 4],
+    /// When timestamp and snapshot expire.
+    pub online_until: Option<UnixTime>,
+    /// When the targets role expires.
+    pub targets_until: Option<UnixTime>,
+    /// Restored from a backup and waiting for the newest targets roles.
+    pub recovering: bool,
+    /// Target files.
+    pub files: usize,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Reports stored.
+    pub reports: u64,
+}

@@ -1,0 +1,184 @@
+//! Manager ↔ device: HTTP/1.1 over TLS 1.3 with client certificates; the device dials.
+//!
+//! | request | body → answer |
+//! |---|---|
+//! | `POST /v1/hello` | [`Hello`] → [`Welcome`] |
+//! | `GET /v1/events` | server-sent: `order` ([`Order`]), `refresh` ([`Refresh`]), comment lines as keep-alive |
+//! | `GET /v1/metadata/NAME` | a metadata file, raw; 404 if there is none |
+//! | `GET /v1/targets/SHA256` | a target's bytes; `Range`, `ETag` |
+//! | `POST /v1/progress` | `Vec<Event>` → 204; unsigned, for people who watch; may be lost |
+//! | `POST /v1/reports` | `Vec<SignedReport>` → [`ReportsTaken`] |
+//! | `POST /v1/renew` | [`crate::enroll::Renew`] → [`crate::enroll::Enrolled`] |
+//!
+//! Every request carries `Authorization: Bearer TOKEN`. 401: certificate or token is not (or no longer)
+//! on the list. 429 and 503 carry `Retry-After`. Errors are [`Problem`].
+
+use release::{Arch, Component, TargetPath, Version};
+use serde::{Deserialize, Serialize};
+use tuf::Digest;
+
+use crate::{Outcome, UpdateId};
+
+/// Path of [`Hello`].
+pub const HELLO: &str = "/v1/hello";
+/// Path of the event stream.
+pub const EVENTS: &str = "/v1/events";
+/// Folder of metadata.
+pub const METADATA: &str = "/v1/metadata/";
+/// Folder of targets, by SHA-256.
+pub const TARGETS: &str = "/v1/targets/";
+/// Path for progress.
+pub const PROGRESS: &str = "/v1/progress";
+/// Path for signed reports.
+pub const REPORTS: &str = "/v1/reports";
+/// Path for renewing a certificate.
+pub const RENEW: &str = "/v1/renew";
+
+/// What a device is and runs; the reported half of its twin.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// Version of the agent.
+    pub agent: String,
+    /// Its processor.
+    pub arch: Arch,
+    /// Hardware ids it answers to.
+    #[serde(default)]
+    pub hardware: Vec<String>,
+    /// Kernel's boot id, to notice two machines under one name.
+    pub boot_id: String,
+    /// Counter of the newest report it has made.
+    pub report_counter: u64,
+    /// Whether its clock can be believed.
+    pub time_known: bool,
+    /// Why its trusted state cannot be used, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+    /// One entry per component.
+    pub components: Vec<ComponentState>,
+}
+
+/// One component on one device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ComponentState {
+    /// Which.
+    pub component: Component,
+    /// The version that runs; none before the first install.
+    pub version: Option<Version>,
+    /// The digest of its target.
+    pub digest: Option<Digest>,
+    /// The version that a roll back would return to.
+    #[serde(default)]
+    pub previous: Option<Version>,
+    /// What it is doing.
+    pub activity: Activity,
+    /// Seconds since the running version was started.
+    #[serde(default)]
+    pub uptime_seconds: u64,
+    /// Digests that failed here and are not tried again.
+    #[serde(default)]
+    pub bad: Vec<Digest>,
+    /// Rolled back by hand: nothing newer than this is wanted until somebody releases the hold.
+    #[serde(default)]
+    pub held: bool,
+}
+
+/// What a component is doing on a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Activity {
+    /// Nothing installed yet.
+    Empty,
+    /// Running and healthy as far as known.
+    Running,
+    /// Bytes are arriving.
+    Downloading,
+    /// Being unpacked and checked.
+    Staging,
+    /// Old one stopping, new one starting.
+    Switching,
+    /// New one runs, not yet committed.
+    Probation,
+    /// Going back.
+    RollingBack,
+    /// Installed, but its program does not stay up; being restarted with back-off.
+    Failing,
+}
+
+impl std::fmt::Display for Activity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Empty => "empty",
+            Self::Running => "running",
+            Self::Downloading => "downloading",
+            Self::Staging => "staging",
+            Self::Switching => "switching",
+            Self::Probation => "probation",
+            Self::RollingBack => "rolling back",
+            Self::Failing => "failing",
+        })
+    }
+}
+
+/// The manager's answer to a hello.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// What the device should do, in this order.
+    pub orders: Vec<Order>,
+    /// Newest metadata of the mirror.
+    pub refresh: Refresh,
+    /// Seconds until the device should say hello again if it has no event stream.
+    pub poll_seconds: u64,
+}
+
+/// "There is newer metadata."
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refresh {
+    /// Version of the mirror's timestamp role; 0 if the mirror is empty.
+    pub timestamp: u64,
+}
+
+/// "Replace this version by that one", as a compare-and-swap on `expects`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// The update.
+    pub update: UpdateId,
+    /// Which component.
+    pub component: Component,
+    /// The version that the manager believes is running; the device refuses if another one is.
+    pub expects: Option<Version>,
+    /// The version it should run.
+    pub version: Version,
+    /// Its target in the signed metadata; length and digest come from there, never from here.
+    pub target: TargetPath,
+}
+
+/// Which reports the manager has written down.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportsTaken {
+    /// Highest counter that is durable at the manager; the device may forget up to here.
+    pub through: u64,
+}
+
+/// The body of an error answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// A stable word for programs, such as `not-on-the-list`.
+    pub code: String,
+    /// One sentence for a person: what is wrong and what to do.
+    pub message: String,
+}
+
+/// How an update went on one device, as the manager and the author's windows show it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceOutcome {
+    /// The update.
+    pub update: UpdateId,
+    /// The component.
+    pub component: Component,
+    /// The version that was tried.
+    pub version: Version,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why, where it did not end well.
+    pub reason: Option<String>,
+}
