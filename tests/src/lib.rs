@@ -1,1 +1,14 @@
-//! .
+//! The four real programs, run as processes on loopback and driven as a user would: the harness that the
+//! end-to-end tests, the demo and the benchmarks share.
+//!
+//! Every site gets loopback addresses of its own, so that tests run side by side; every wait is a wait on
+//! an event with a deadline; every process that is started here is ended here.
+// A harness may fail loudly: a broken set-up is a failed test.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+pub mod packages;
+pub mod process;
+pub mod site;
+
+pub use process::{Output, Program};
+pub use site::{Agent, Site, SiteOptions};

@@ -1,0 +1,79 @@
+//! Things to publish: thermostat packages, and small scripts whose behaviour a test chooses.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::process::bin;
+
+/// Folder of the thermostat's package descriptions in the source tree.
+#[must_use]
+pub fn thermostat_sources() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/thermostat/packages")
+}
+
+/// Makes a thermostat package folder under `out` from the description of `version` (`1.0`, `1.1`, `1.2`)
+/// and the built program.
+///
+/// # Panics
+/// If files cannot be copied.
+#[must_use]
+pub fn thermostat(out: &Path, version: &str) -> PathBuf {
+    let dir = out.join(format!("thermostat-{version}"));
+    copy_tree(&thermostat_sources().join(version), &dir);
+    put(&dir.join("payload/thermostat"), &std::fs::read(bin("thermostat")).expect("built"), 0o755);
+    dir
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("folder");
+    for entry in std::fs::read_dir(from).unwrap_or_else(|error| panic!("{}: {error}", from.display())) {
+        let entry = entry.expect("entry");
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("type").is_dir() {
+            copy_tree(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).expect("copy");
+        }
+    }
+}
+
+/// Writes a test's own file.
+///
+/// # Panics
+/// If it cannot be written.
+pub fn put(path: &Path, bytes: &[u8], mode: u32) {
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).expect("folder");
+    }
+    #[expect(clippy::disallowed_methods, reason = "a test's input, not state of a program")]
+    std::fs::write(path, bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("mode");
+}
+
+/// A package of one shell script; `body` runs after `#!/bin/sh`. `extra` is appended to `update.toml`.
+#[must_use]
+pub fn script(out: &Path, component: &str, version: &str, body: &str, extra: &str) -> PathBuf {
+    let dir = out.join(format!("{component}-{version}"));
+    put(&dir.join("payload/run.sh"), format!("#!/bin/sh\n{body}\n").as_bytes(), 0o755);
+    let text = format!(
+        "component = \"{component}\"\nversion = \"{version}\"\nkind = \"app\"\n{extra}\n[run]\nhow = \"exec\"\nprogram = \"run.sh\"\n"
+    );
+    put(&dir.join("update.toml"), text.as_bytes(), 0o644);
+    dir
+}
+
+/// Bytes that do not compress, the same for the same seed.
+#[must_use]
+pub fn noise(length: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        // xorshift64*
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        bytes.extend_from_slice(&state.wrapping_mul(0x2545_f491_4f6c_dd1d).to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}

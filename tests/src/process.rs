@@ -1,0 +1,293 @@
+//! Programs as child processes: output kept and waited on, ended on drop.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+
+/// How long a program may take to say that it is ready, or a step to happen: generous, for a loaded machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Lines of output kept of one program; older ones are dropped.
+const MAX_LINES: usize = 20_000;
+
+/// Folder of the built programs: `DROVER_BIN_DIR`, or where this executable was built.
+///
+/// # Panics
+/// If this executable cannot be found.
+#[must_use]
+pub fn bin_dir() -> PathBuf {
+    if let Some(dir) = std::env::var_os("DROVER_BIN_DIR") {
+        return dir.into();
+    }
+    let mut dir = std::env::current_exe().expect("this executable has a path");
+    dir.pop();
+    if dir.ends_with("deps") {
+        dir.pop();
+    }
+    dir
+}
+
+/// Path of one built program.
+///
+/// # Panics
+/// If it is not built.
+#[must_use]
+pub fn bin(name: &str) -> PathBuf {
+    let path = bin_dir().join(name);
+    assert!(path.exists(), "{} is not built: cargo build --workspace --bins", path.display());
+    path
+}
+
+/// Output lines of a running program, shared with the tasks that read them.
+#[derive(Debug, Default)]
+struct Lines {
+    lines: Vec<String>,
+    dropped: usize,
+}
+
+/// A running program.
+#[derive(Debug)]
+pub struct Program {
+    name: String,
+    child: Child,
+    lines: Arc<Mutex<Lines>>,
+    count: watch::Receiver<usize>,
+}
+
+impl Program {
+    /// Starts a program; its output is kept, and copied to standard error if `DROVER_SHOW` is set.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn start<S: AsRef<OsStr>>(
+        name: &str,
+        program: &Path,
+        args: impl IntoIterator<Item = S>,
+        env: &[(&str, &str)],
+    ) -> Self {
+        let mut command = Command::new(program);
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.env("RUST_LOG", std::env::var("DROVER_TEST_LOG").unwrap_or_else(|_| "info".into()));
+        command.envs(env.iter().copied());
+        command.kill_on_drop(true).process_group(0);
+        let mut child =
+            command.spawn().unwrap_or_else(|error| panic!("cannot start {}: {error}", program.display()));
+        let lines = Arc::new(Mutex::new(Lines::default()));
+        let (sender, count) = watch::channel(0);
+        let sender = Arc::new(sender);
+        let stdout = child.stdout.take().expect("piped");
+        let stderr = child.stderr.take().expect("piped");
+        tokio::spawn(collect(name.to_owned(), stdout, lines.clone(), sender.clone()));
+        tokio::spawn(collect(name.to_owned(), stderr, lines.clone(), sender));
+        Self { name: name.to_owned(), child, lines, count }
+    }
+
+    /// Waits for a line for which `wanted` is true, among those said already and those to come.
+    ///
+    /// # Panics
+    /// If it does not come within [`PATIENCE`] or the program ends first; the last lines are shown.
+    pub async fn wait_line(&self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
+        self.wait_line_after(0, what, wanted).await
+    }
+
+    /// Like [`Self::wait_line`], for lines after the first `mark` ones (see [`Self::mark`]).
+    ///
+    /// # Panics
+    /// As there.
+    pub async fn wait_line_after(&self, mark: usize, what: &str, wanted: impl Fn(&str) -> bool) -> String {
+        let mut count = self.count.clone();
+        let mut seen = mark;
+        let search = async {
+            loop {
+                {
+                    let lines = self.lines.lock().unwrap();
+                    let from = seen.saturating_sub(lines.dropped).min(lines.lines.len());
+                    if let Some(line) = lines.lines[from..].iter().find(|line| wanted(line)) {
+                        return Some(line.clone());
+                    }
+                    seen = lines.dropped + lines.lines.len();
+                }
+                if count.changed().await.is_err() {
+                    return None;
+                }
+            }
+        };
+        match tokio::time::timeout(PATIENCE, search).await {
+            Ok(Some(line)) => line,
+            Ok(None) => panic!("{} ended before {what}:\n{}", self.name, self.tail()),
+            Err(_) => panic!("{}: {what} did not happen in {PATIENCE:?}:\n{}", self.name, self.tail()),
+        }
+    }
+
+    /// How many lines the program has said: a mark for [`Self::wait_line_after`].
+    ///
+    /// # Panics
+    /// If a reader panicked.
+    #[must_use]
+    pub fn mark(&self) -> usize {
+        let lines = self.lines.lock().unwrap();
+        lines.dropped + lines.lines.len()
+    }
+
+    /// All that it said and that is still kept.
+    ///
+    /// # Panics
+    /// If a reader panicked.
+    #[must_use]
+    pub fn said(&self) -> String {
+        self.lines.lock().unwrap().lines.join("\n")
+    }
+
+    fn tail(&self) -> String {
+        let lines = self.lines.lock().unwrap();
+        lines.lines[lines.lines.len().saturating_sub(40)..].join("\n")
+    }
+
+    /// Its process id.
+    ///
+    /// # Panics
+    /// If it has ended.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("still running")
+    }
+
+    /// Kills it at once, as a power switch would (its own children are not touched).
+    ///
+    /// # Panics
+    /// If it cannot be killed.
+    pub async fn kill(mut self) {
+        self.child.kill().await.expect("kill -9");
+    }
+
+    /// Asks it to end (SIGTERM) and waits.
+    ///
+    /// # Panics
+    /// If it does not end within [`PATIENCE`].
+    pub async fn stop(mut self) -> std::process::ExitStatus {
+        if let Some(pid) = self.child.id().and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed())) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        }
+        match tokio::time::timeout(PATIENCE, self.child.wait()).await {
+            Ok(status) => status.expect("wait"),
+            Err(_) => panic!("{} does not end when asked to:\n{}", self.name, self.tail()),
+        }
+    }
+
+    /// Waits until it ends by itself.
+    ///
+    /// # Panics
+    /// If it does not within [`PATIENCE`].
+    pub async fn wait(&mut self) -> std::process::ExitStatus {
+        match tokio::time::timeout(PATIENCE, self.child.wait()).await {
+            Ok(status) => status.expect("wait"),
+            Err(_) => panic!("{} does not end:\n{}", self.name, self.tail()),
+        }
+    }
+}
+
+async fn collect(
+    name: String,
+    stream: impl AsyncRead + Unpin,
+    lines: Arc<Mutex<Lines>>,
+    count: Arc<watch::Sender<usize>>,
+) {
+    let show = std::env::var_os("DROVER_SHOW").is_some();
+    let mut reader = BufReader::new(stream).lines();
+    while let Ok(Some(line)) = reader.next_line().await {
+        if show {
+            eprintln!("{name}| {line}");
+        }
+        {
+            let mut kept = lines.lock().unwrap();
+            kept.lines.push(line);
+            if kept.lines.len() > MAX_LINES {
+                kept.lines.drain(..MAX_LINES / 2);
+                kept.dropped += MAX_LINES / 2;
+            }
+        }
+        count.send_modify(|count| *count += 1);
+    }
+}
+
+/// What a command that ended printed.
+#[derive(Debug, Clone)]
+pub struct Output {
+    /// Its exit code; -1 if a signal ended it.
+    pub code: i32,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Output {
+    /// The output of a command that must have worked.
+    ///
+    /// # Panics
+    /// If it did not.
+    #[must_use]
+    #[track_caller]
+    pub fn ok(self) -> Self {
+        assert_eq!(self.code, 0, "it failed:\n{}\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// Standard output as JSON.
+    ///
+    /// # Panics
+    /// If it is not JSON of that type.
+    #[must_use]
+    #[track_caller]
+    pub fn json<T: serde::de::DeserializeOwned>(&self) -> T {
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("not the JSON expected: {error}\n{}\n{}", self.stdout, self.stderr))
+    }
+
+    /// The message of a command that must have failed.
+    ///
+    /// # Panics
+    /// If it worked.
+    #[must_use]
+    #[track_caller]
+    pub fn refused(&self) -> &str {
+        assert_ne!(self.code, 0, "it worked, but must not:\n{}", self.stdout);
+        assert!(!self.stderr.contains("panicked"), "it panicked:\n{}", self.stderr);
+        &self.stderr
+    }
+}
+
+/// Runs a command to its end with `input` on its standard input.
+///
+/// # Panics
+/// If it cannot be started or does not end within twice [`PATIENCE`].
+pub async fn run<S: AsRef<OsStr>>(
+    program: &Path,
+    args: impl IntoIterator<Item = S>,
+    input: &str,
+    env: &[(&str, &str)],
+) -> Output {
+    let mut command = Command::new(program);
+    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command.envs(env.iter().copied());
+    let mut child =
+        command.spawn().unwrap_or_else(|error| panic!("cannot start {}: {error}", program.display()));
+    let mut stdin = child.stdin.take().expect("piped");
+    // A command that refuses early closes its input: not an error of ours.
+    let _ = stdin.write_all(input.as_bytes()).await;
+    drop(stdin);
+    let output = tokio::time::timeout(2 * PATIENCE, child.wait_with_output())
+        .await
+        .unwrap_or_else(|_| panic!("{} does not end", program.display()))
+        .expect("output");
+    Output {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
