@@ -20,7 +20,11 @@ pub fn thermostat_sources() -> PathBuf {
 pub fn thermostat(out: &Path, version: &str) -> PathBuf {
     let dir = out.join(format!("thermostat-{version}"));
     copy_tree(&thermostat_sources().join(version), &dir);
-    put(&dir.join("payload/thermostat"), &std::fs::read(bin("thermostat")).expect("built"), 0o755);
+    put(
+        &dir.join("payload/thermostat"),
+        &std::fs::read(bin("thermostat")).expect("built"),
+        0o755,
+    );
     dir
 }
 
@@ -54,7 +58,11 @@ pub fn put(path: &Path, bytes: &[u8], mode: u32) {
 #[must_use]
 pub fn script(out: &Path, component: &str, version: &str, body: &str, extra: &str) -> PathBuf {
     let dir = out.join(format!("{component}-{version}"));
-    put(&dir.join("payload/run.sh"), format!("#!/bin/sh\n{body}\n").as_bytes(), 0o755);
+    put(
+        &dir.join("payload/run.sh"),
+        format!("#!/bin/sh\n{body}\n").as_bytes(),
+        0o755,
+    );
     let text = format!(
         "component = \"{component}\"\nversion = \"{version}\"\nkind = \"app\"\n{extra}\n[run]\nhow = \"exec\"\nprogram = \"run.sh\"\n"
     );

@@ -39,7 +39,11 @@ pub fn bin_dir() -> PathBuf {
 #[must_use]
 pub fn bin(name: &str) -> PathBuf {
     let path = bin_dir().join(name);
-    assert!(path.exists(), "{} is not built: cargo build --workspace --bins", path.display());
+    assert!(
+        path.exists(),
+        "{} is not built: cargo build --workspace --bins",
+        path.display()
+    );
     path
 }
 
@@ -71,12 +75,20 @@ impl Program {
         env: &[(&str, &str)],
     ) -> Self {
         let mut command = Command::new(program);
-        command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.env("RUST_LOG", std::env::var("DROVER_TEST_LOG").unwrap_or_else(|_| "info".into()));
+        command
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command.env(
+            "RUST_LOG",
+            std::env::var("DROVER_TEST_LOG").unwrap_or_else(|_| "info".into()),
+        );
         command.envs(env.iter().copied());
         command.kill_on_drop(true).process_group(0);
-        let mut child =
-            command.spawn().unwrap_or_else(|error| panic!("cannot start {}: {error}", program.display()));
+        let mut child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {}: {error}", program.display()));
         let lines = Arc::new(Mutex::new(Lines::default()));
         let (sender, count) = watch::channel(0);
         let sender = Arc::new(sender);
@@ -84,7 +96,12 @@ impl Program {
         let stderr = child.stderr.take().expect("piped");
         tokio::spawn(collect(name.to_owned(), stdout, lines.clone(), sender.clone()));
         tokio::spawn(collect(name.to_owned(), stderr, lines.clone(), sender));
-        Self { name: name.to_owned(), child, lines, count }
+        Self {
+            name: name.to_owned(),
+            child,
+            lines,
+            count,
+        }
     }
 
     /// Waits for a line for which `wanted` is true, among those said already and those to come.
@@ -120,7 +137,11 @@ impl Program {
         match tokio::time::timeout(PATIENCE, search).await {
             Ok(Some(line)) => line,
             Ok(None) => panic!("{} ended before {what}:\n{}", self.name, self.tail()),
-            Err(_) => panic!("{}: {what} did not happen in {PATIENCE:?}:\n{}", self.name, self.tail()),
+            Err(_) => panic!(
+                "{}: {what} did not happen in {PATIENCE:?}:\n{}",
+                self.name,
+                self.tail()
+            ),
         }
     }
 
@@ -170,7 +191,11 @@ impl Program {
     /// # Panics
     /// If it does not end within [`PATIENCE`].
     pub async fn stop(mut self) -> std::process::ExitStatus {
-        if let Some(pid) = self.child.id().and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed())) {
+        if let Some(pid) = self
+            .child
+            .id()
+            .and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed()))
+        {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         }
         match tokio::time::timeout(PATIENCE, self.child.wait()).await {
@@ -245,8 +270,9 @@ impl Output {
     #[must_use]
     #[track_caller]
     pub fn json<T: serde::de::DeserializeOwned>(&self) -> T {
-        serde_json::from_str(&self.stdout)
-            .unwrap_or_else(|error| panic!("not the JSON expected: {error}\n{}\n{}", self.stdout, self.stderr))
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| {
+            panic!("not the JSON expected: {error}\n{}\n{}", self.stdout, self.stderr)
+        })
     }
 
     /// The message of a command that must have failed.
@@ -273,10 +299,16 @@ pub async fn run<S: AsRef<OsStr>>(
     env: &[(&str, &str)],
 ) -> Output {
     let mut command = Command::new(program);
-    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
     command.envs(env.iter().copied());
-    let mut child =
-        command.spawn().unwrap_or_else(|error| panic!("cannot start {}: {error}", program.display()));
+    let mut child = command
+        .spawn()
+        .unwrap_or_else(|error| panic!("cannot start {}: {error}", program.display()));
     let mut stdin = child.stdin.take().expect("piped");
     // A command that refuses early closes its input: not an error of ours.
     let _ = stdin.write_all(input.as_bytes()).await;

@@ -102,9 +102,17 @@ impl Site {
     pub async fn create(options: SiteOptions) -> Self {
         let temporary = match &options.dir {
             Some(_) => None,
-            None => Some(tempfile::Builder::new().prefix("drover-").tempdir().expect("temporary folder")),
+            None => Some(
+                tempfile::Builder::new()
+                    .prefix("drover-")
+                    .tempdir()
+                    .expect("temporary folder"),
+            ),
         };
-        let dir = options.dir.clone().unwrap_or_else(|| temporary.as_ref().expect("made").path().join("site"));
+        let dir = options
+            .dir
+            .clone()
+            .unwrap_or_else(|| temporary.as_ref().expect("made").path().join("site"));
         let address = own_address();
         let mut args: Vec<String> = vec!["init".into(), dir.display().to_string()];
         for (option, value) in [
@@ -117,10 +125,23 @@ impl Site {
             args.push(value);
         }
         args.push("--passphrase-stdin".into());
-        let _ = run(&bin("admin-gui"), &args, &format!("{PASSPHRASE}\n"), &[]).await.ok();
-        let site = Self { _temporary: temporary, dir, address, options, repository: None, manager: None };
+        let _ = run(&bin("admin-gui"), &args, &format!("{PASSPHRASE}\n"), &[])
+            .await
+            .ok();
+        let site = Self {
+            _temporary: temporary,
+            dir,
+            address,
+            options,
+            repository: None,
+            manager: None,
+        };
         let settings = site.options.clone();
-        site.set("manager/manager.toml", "poll_seconds", &settings.poll_seconds.to_string());
+        site.set(
+            "manager/manager.toml",
+            "poll_seconds",
+            &settings.poll_seconds.to_string(),
+        );
         site.set("manager/manager.toml", "events", &settings.events.to_string());
         site
     }
@@ -171,7 +192,13 @@ impl Site {
         if signs {
             args.push("--passphrase-stdin".into());
         }
-        run(&bin("admin-gui"), &args, if signs { PASSPHRASE_LINE } else { "" }, &[]).await
+        run(
+            &bin("admin-gui"),
+            &args,
+            if signs { PASSPHRASE_LINE } else { "" },
+            &[],
+        )
+        .await
     }
 
     /// Publishes a file or folder; the receipt and the author's steps come back as JSON.
@@ -210,8 +237,11 @@ impl Site {
     /// Puts a device on the manager's list; the enrolment code comes back.
     pub async fn add_device(&self, name: &str) -> String {
         let line = format!("{PASSWORD}\n");
-        let added: AddedDevice =
-            self.manager(["add-device", name, "--password-stdin", "--json"], &line).await.ok().json();
+        let added: AddedDevice = self
+            .manager(["add-device", name, "--password-stdin", "--json"], &line)
+            .await
+            .ok()
+            .json();
         added.code.reveal().to_owned()
     }
 
@@ -220,8 +250,16 @@ impl Site {
         let code = self.add_device(name).await;
         let agent = Agent::new(self.path(&format!("devices/{name}")), name);
         let _ = agent.enroll(&code, &self.path("author/root.json")).await.ok();
-        set_toml(&agent.dir.join("device.toml"), "poll_seconds", &self.options.poll_seconds.to_string());
-        set_toml(&agent.dir.join("device.toml"), "events", &self.options.events.to_string());
+        set_toml(
+            &agent.dir.join("device.toml"),
+            "poll_seconds",
+            &self.options.poll_seconds.to_string(),
+        );
+        set_toml(
+            &agent.dir.join("device.toml"),
+            "events",
+            &self.options.events.to_string(),
+        );
         agent
     }
 
@@ -274,7 +312,13 @@ impl Agent {
     /// A device folder that is not enrolled yet.
     #[must_use]
     pub fn new(dir: PathBuf, name: &str) -> Self {
-        Self { dir, name: name.into(), port: free_port(), program: None, env: BTreeMap::new() }
+        Self {
+            dir,
+            name: name.into(),
+            port: free_port(),
+            program: None,
+            env: BTreeMap::new(),
+        }
     }
 
     /// Runs `device enroll` with code and password on standard input.
@@ -309,8 +353,17 @@ impl Agent {
 
     /// Starts the agent without waiting.
     pub fn start_quietly(&mut self) {
-        let env: Vec<(&str, &str)> = self.env.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-        self.program = Some(Program::start(&self.name, &bin("device"), service("run", &self.dir), &env));
+        let env: Vec<(&str, &str)> = self
+            .env
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_str()))
+            .collect();
+        self.program = Some(Program::start(
+            &self.name,
+            &bin("device"),
+            service("run", &self.dir),
+            &env,
+        ));
     }
 
     /// Runs `device COMMAND … --dir DIR`.
@@ -346,11 +399,23 @@ impl Agent {
 impl Drop for Agent {
     fn drop(&mut self) {
         let needle = format!("DROVER_DATA={}", self.dir.display());
-        let Ok(processes) = std::fs::read_dir("/proc") else { return };
+        let Ok(processes) = std::fs::read_dir("/proc") else {
+            return;
+        };
         for entry in processes.flatten() {
-            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
-            let Ok(environment) = std::fs::read(entry.path().join("environ")) else { continue };
-            let ours = environment.split(|byte| *byte == 0).any(|line| line.starts_with(needle.as_bytes()));
+            let Some(pid) = entry
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse::<i32>().ok())
+            else {
+                continue;
+            };
+            let Ok(environment) = std::fs::read(entry.path().join("environ")) else {
+                continue;
+            };
+            let ours = environment
+                .split(|byte| *byte == 0)
+                .any(|line| line.starts_with(needle.as_bytes()));
             if let (true, Some(pid)) = (ours, rustix::process::Pid::from_raw(pid)) {
                 let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
             }

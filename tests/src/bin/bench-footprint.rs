@@ -51,7 +51,14 @@ struct Figure {
 
 impl Figure {
     fn new(name: impl Into<String>, value: f64, unit: &'static str, goal: Option<f64>) -> Self {
-        Self { name: name.into(), value, unit, goal, peer: None, ratio: None }
+        Self {
+            name: name.into(),
+            value,
+            unit,
+            goal,
+            peer: None,
+            ratio: None,
+        }
     }
 
     fn beside(mut self, peer: Option<(&str, f64)>) -> Self {
@@ -63,7 +70,9 @@ impl Figure {
 
 fn main() -> Result<()> {
     let options = Options::parse();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let figures = runtime.block_on(async {
         tokio::select! {
             figures = measure(&options) => figures,
@@ -73,7 +82,10 @@ fn main() -> Result<()> {
     println!("\n{:<58} {:>10} {:>10}", "figure", "measured", "goal");
     for figure in &figures {
         let goal = figure.goal.map_or(String::from("-"), |goal| format!("{goal:.1}"));
-        print!("{:<58} {:>10.2} {goal:>10} {}", figure.name, figure.value, figure.unit);
+        print!(
+            "{:<58} {:>10.2} {goal:>10} {}",
+            figure.name, figure.value, figure.unit
+        );
         match (&figure.peer, figure.ratio) {
             (Some((peer, theirs)), Some(ratio)) => println!("   ({peer}: {theirs:.1}; ratio {ratio:.2})"),
             _ => println!(),
@@ -95,25 +107,54 @@ async fn measure(options: &Options) -> Result<Vec<Figure>> {
             .beside(peer.as_ref().map(|size| ("mender-client's binary", mb(*size)))),
     );
     for name in ["admin-gui", "repo-server", "manager"] {
-        figures.push(Figure::new(format!("{name}, binary as shipped"), mb(std::fs::metadata(bin(name))?.len()), "MB", None));
+        figures.push(Figure::new(
+            format!("{name}, binary as shipped"),
+            mb(std::fs::metadata(bin(name))?.len()),
+            "MB",
+            None,
+        ));
     }
-    let site = Site::running(SiteOptions { key_type: "rsa".into(), ..SiteOptions::default() }).await;
+    let site = Site::running(SiteOptions {
+        key_type: "rsa".into(),
+        ..SiteOptions::default()
+    })
+    .await;
     let mut agents = Vec::new();
     for number in 0..3 {
         agents.push(site.device(&format!("device-{number}")).await);
     }
     let stream = site.watch_manager();
     figures.extend(releases(options, &site, &stream, &agents).await?);
-    let worst = agents.iter().filter_map(|agent| resident(agent.program.as_ref()?)).fold(0.0, f64::max);
-    figures.push(Figure::new("device agent, resident after all releases", worst, "MB", Some(15.0)));
-    let peak = agents.iter().filter_map(|agent| status_kib(agent.program.as_ref()?.pid(), "VmHWM:")).fold(0.0, f64::max);
-    figures.push(Figure::new("device agent, resident at its peak", peak / 1000.0, "MB", None));
+    let worst = agents
+        .iter()
+        .filter_map(|agent| resident(agent.program.as_ref()?))
+        .fold(0.0, f64::max);
+    figures.push(Figure::new(
+        "device agent, resident after all releases",
+        worst,
+        "MB",
+        Some(15.0),
+    ));
+    let peak = agents
+        .iter()
+        .filter_map(|agent| status_kib(agent.program.as_ref()?.pid(), "VmHWM:"))
+        .fold(0.0, f64::max);
+    figures.push(Figure::new(
+        "device agent, resident at its peak",
+        peak / 1000.0,
+        "MB",
+        None,
+    ));
     let mut fleet: Vec<Agent> = Vec::new();
     for number in 3..options.fleet.max(3) {
         fleet.push(site.device(&format!("device-{number}")).await);
     }
     let status = site.manager_status().await;
-    let manager = site.manager.as_ref().and_then(resident).context("the manager's memory")?;
+    let manager = site
+        .manager
+        .as_ref()
+        .and_then(resident)
+        .context("the manager's memory")?;
     figures.push(Figure::new(
         format!("manager, resident with {} connected devices", status.connected),
         manager,
@@ -142,12 +183,19 @@ async fn releases(options: &Options, site: &Site, stream: &Program, agents: &[Ag
         while left > 0 {
             let line = stream.wait_line_after(at, "the next step", |_| true).await;
             at += 1;
-            let Ok(ManagerEvent::Step(event)) = serde_json::from_str(&line) else { continue };
+            let Ok(ManagerEvent::Step(event)) = serde_json::from_str(&line) else {
+                continue;
+            };
             if event.update != update || events.contains(&event) {
                 continue;
             }
             if event.actor.role == Role::Device && event.step.outcome().is_some() {
-                anyhow::ensure!(event.step == Step::Committed, "{}: {:?}", event.actor.name, event.reason);
+                anyhow::ensure!(
+                    event.step == Step::Committed,
+                    "{}: {:?}",
+                    event.actor.name,
+                    event.reason
+                );
                 left -= 1;
             }
             events.push(event);
@@ -159,20 +207,57 @@ async fn releases(options: &Options, site: &Site, stream: &Program, agents: &[Ag
             .iter()
             .map(|agent| latencies(&events, &agent.name.parse::<Name>().expect("valid")))
             .collect();
-        click.push(each.iter().filter_map(|figures| figures.click_to_healthy).fold(0.0, f64::max));
+        click.push(
+            each.iter()
+                .filter_map(|figures| figures.click_to_healthy)
+                .fold(0.0, f64::max),
+        );
         all.extend(each);
-        eprint!("\r{number} releases, last {:.0} ms ", click.last().expect("pushed"));
+        eprint!(
+            "\r{number} releases, last {:.0} ms ",
+            click.last().expect("pushed")
+        );
     }
     eprintln!();
     click.sort_by(f64::total_cmp);
     let pick = |pick: fn(&Latencies) -> Option<f64>| median(all.iter().filter_map(pick).collect());
     Ok(vec![
-        Figure::new("click → healthy on the last of 3 devices, median", median(click.clone()), "ms", Some(500.0)),
-        Figure::new(format!("  worst of {}", click.len()), *click.last().unwrap_or(&0.0), "ms", Some(1000.0)),
-        Figure::new("1 download by the manager, median", pick(|l| l.download), "ms", None),
-        Figure::new("2 verification by the manager, median", pick(|l| l.manager_verification), "ms", Some(15.0)),
-        Figure::new("3 transmission to a device, median", pick(|l| l.transmission), "ms", None),
-        Figure::new("4 verification by a device, median", pick(|l| l.device_verification), "ms", Some(15.0)),
+        Figure::new(
+            "click → healthy on the last of 3 devices, median",
+            median(click.clone()),
+            "ms",
+            Some(500.0),
+        ),
+        Figure::new(
+            format!("  worst of {}", click.len()),
+            *click.last().unwrap_or(&0.0),
+            "ms",
+            Some(1000.0),
+        ),
+        Figure::new(
+            "1 download by the manager, median",
+            pick(|l| l.download),
+            "ms",
+            None,
+        ),
+        Figure::new(
+            "2 verification by the manager, median",
+            pick(|l| l.manager_verification),
+            "ms",
+            Some(15.0),
+        ),
+        Figure::new(
+            "3 transmission to a device, median",
+            pick(|l| l.transmission),
+            "ms",
+            None,
+        ),
+        Figure::new(
+            "4 verification by a device, median",
+            pick(|l| l.device_verification),
+            "ms",
+            Some(15.0),
+        ),
         Figure::new("5 installation, median", pick(|l| l.installation), "ms", None),
         Figure::new("6 restart, median", pick(|l| l.restart), "ms", None),
         Figure::new("7 actual total, median", pick(|l| l.actual_total), "ms", None),
@@ -185,12 +270,20 @@ fn package(out: &Path, number: u32, bytes: usize) -> PathBuf {
     let text: Vec<String> = text
         .lines()
         .map(|line| {
-            if line.starts_with("version") { format!("version = \"1.0.{number}\"") } else { line.to_owned() }
+            if line.starts_with("version") {
+                format!("version = \"1.0.{number}\"")
+            } else {
+                line.to_owned()
+            }
         })
         .collect();
     put(&dir.join("update.toml"), text.join("\n").as_bytes(), 0o644);
     let program = usize::try_from(std::fs::metadata(bin("thermostat")).expect("built").len()).expect("small");
-    put(&dir.join("payload/data.bin"), &noise(bytes.saturating_sub(program), number.into()), 0o644);
+    put(
+        &dir.join("payload/data.bin"),
+        &noise(bytes.saturating_sub(program), number.into()),
+        0o644,
+    );
     dir
 }
 
@@ -210,7 +303,13 @@ fn resident(program: &Program) -> Option<f64> {
 
 fn status_kib(pid: u32, field: &str) -> Option<f64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    status.lines().find(|line| line.starts_with(field))?.split_whitespace().nth(1)?.parse().ok()
+    status
+        .lines()
+        .find(|line| line.starts_with(field))?
+        .split_whitespace()
+        .nth(1)?
+        .parse()
+        .ok()
 }
 
 /// The size of Debian's `mender-client`, where it is installed.
@@ -220,8 +319,16 @@ fn mender() -> Option<u64> {
 
 fn machine() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = info.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("").trim_start_matches([' ', '\t', ':']);
+    let model = info
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"))
+        .unwrap_or("")
+        .trim_start_matches([' ', '\t', ':']);
     let cores = info.lines().filter(|line| line.starts_with("processor")).count();
-    let sha = if info.contains("sha_ni") { "with" } else { "without" };
+    let sha = if info.contains("sha_ni") {
+        "with"
+    } else {
+        "without"
+    };
     format!("{cores} × {model}, {sha} SHA extensions")
 }

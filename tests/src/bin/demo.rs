@@ -59,7 +59,9 @@ struct Story {
 
 fn main() -> Result<()> {
     let options = Options::parse();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         tokio::select! {
@@ -92,11 +94,18 @@ async fn demo(options: &Options) -> Result<()> {
     site.start_repository().await;
     site.start_manager().await;
     view.say(&format!("repository  https://{}:7100/", site.address));
-    view.say(&format!("manager     {0}:7101 (devices), {0}:7102 (enrolment)", site.address));
+    view.say(&format!(
+        "manager     {0}:7101 (devices), {0}:7102 (enrolment)",
+        site.address
+    ));
     let mut agents = Vec::new();
     for number in 1..=options.devices {
         let agent = site.device(&format!("device-{number}")).await;
-        view.say(&format!("device      {} enrolled and connected, in {}", agent.name, agent.dir.display()));
+        view.say(&format!(
+            "device      {} enrolled and connected, in {}",
+            agent.name,
+            agent.dir.display()
+        ));
         agents.push(agent);
     }
     let stream = site.watch_manager();
@@ -111,7 +120,9 @@ async fn demo(options: &Options) -> Result<()> {
         stories.push(release(&view, &site, &stream, &agents, title, &package, &[]).await?);
     }
     if let Some(file) = &options.release {
-        let file = file.canonicalize().with_context(|| format!("cannot read {}", file.display()))?;
+        let file = file
+            .canonicalize()
+            .with_context(|| format!("cannot read {}", file.display()))?;
         let title = format!("{}: yours", file.display());
         stories.push(release(&view, &site, &stream, &agents, &title, &file, &[]).await?);
     }
@@ -128,7 +139,9 @@ async fn demo(options: &Options) -> Result<()> {
     if options.keep {
         keep(&mut site, &agents).await?;
     } else {
-        println!("Next: scripts/demo --keep leaves it running; docs/three-hosts.md does the same on three machines.");
+        println!(
+            "Next: scripts/demo --keep leaves it running; docs/three-hosts.md does the same on three machines."
+        );
     }
     drop(stream);
     for agent in &mut agents {
@@ -157,9 +170,17 @@ async fn release(
         bail!("publishing failed:\n{}", output.stderr);
     }
     let published: Published = output.json();
-    let update = published.events.first().context("the receipt has no events")?.update;
-    let clicked =
-        published.events.iter().find(|event| event.step == Step::Clicked).context("no click in the receipt")?.clone();
+    let update = published
+        .events
+        .first()
+        .context("the receipt has no events")?
+        .update;
+    let clicked = published
+        .events
+        .iter()
+        .find(|event| event.step == Step::Clicked)
+        .context("no click in the receipt")?
+        .clone();
     let mut events = published.events;
     for event in &events {
         view.step(&clicked, event);
@@ -172,11 +193,16 @@ async fn release(
     let mut at = mark;
     while !waiting.is_empty() {
         if Instant::now() > deadline {
-            bail!("no outcome from {} within {RELEASE_DEADLINE:?}", waiting.into_iter().collect::<Vec<_>>().join(", "));
+            bail!(
+                "no outcome from {} within {RELEASE_DEADLINE:?}",
+                waiting.into_iter().collect::<Vec<_>>().join(", ")
+            );
         }
         let line = stream.wait_line_after(at, "the next step", |_| true).await;
         at += 1;
-        let Ok(ManagerEvent::Step(event)) = serde_json::from_str(&line) else { continue };
+        let Ok(ManagerEvent::Step(event)) = serde_json::from_str(&line) else {
+            continue;
+        };
         if event.update != update || events.contains(&event) {
             continue;
         }
@@ -204,7 +230,15 @@ async fn release(
         })
         .collect();
     let version = clicked.version.to_string();
-    Ok(Story { title: title.into(), update, version, outcomes, reasons, latencies, events })
+    Ok(Story {
+        title: title.into(),
+        update,
+        version,
+        outcomes,
+        reasons,
+        latencies,
+        events,
+    })
 }
 
 /// What the person sees while it happens.
@@ -215,7 +249,10 @@ struct View {
 
 impl View {
     fn new(terminal: bool) -> Self {
-        Self { bars: terminal.then(MultiProgress::new), devices: std::sync::Mutex::default() }
+        Self {
+            bars: terminal.then(MultiProgress::new),
+            devices: std::sync::Mutex::default(),
+        }
     }
 
     fn say(&self, line: &str) {
@@ -234,8 +271,11 @@ impl View {
         let Some(bars) = &self.bars else { return };
         let mut devices = self.devices.lock().unwrap();
         for agent in agents {
-            let bar = devices.entry(agent.name.clone()).or_insert_with(|| bars.add(ProgressBar::new(10)));
-            let style = ProgressStyle::with_template("  {prefix:12} [{bar:24}] {msg}").expect("a fixed template");
+            let bar = devices
+                .entry(agent.name.clone())
+                .or_insert_with(|| bars.add(ProgressBar::new(10)));
+            let style =
+                ProgressStyle::with_template("  {prefix:12} [{bar:24}] {msg}").expect("a fixed template");
             bar.set_style(style.progress_chars("=> "));
             bar.set_prefix(agent.name.clone());
             bar.set_message("waiting");
@@ -259,7 +299,11 @@ impl View {
         if event.step == Step::Downloading {
             return;
         }
-        let reason = event.reason.as_ref().map(|reason| format!("  ({})", first_line(reason))).unwrap_or_default();
+        let reason = event
+            .reason
+            .as_ref()
+            .map(|reason| format!("  ({})", first_line(reason)))
+            .unwrap_or_default();
         self.say(&format!("{since:>9.1} ms  {who:22} {}{reason}", event.step));
     }
 
@@ -271,7 +315,12 @@ impl View {
 }
 
 fn first_line(text: &str) -> String {
-    text.lines().next().unwrap_or_default().chars().take(160).collect()
+    text.lines()
+        .next()
+        .unwrap_or_default()
+        .chars()
+        .take(160)
+        .collect()
 }
 
 fn position(step: Step) -> u64 {
@@ -290,7 +339,9 @@ fn position(step: Step) -> u64 {
 
 /// The document's seven latency types, the slowest device per release.
 fn print_table(stories: &[Story]) {
-    println!("\nLatency of each release in milliseconds, slowest of its devices (types as in the document):\n");
+    println!(
+        "\nLatency of each release in milliseconds, slowest of its devices (types as in the document):\n"
+    );
     print!("{:<34}", "");
     for story in stories {
         print!("{:>14}", story.version);
@@ -311,9 +362,13 @@ fn print_table(stories: &[Story]) {
     for (title, pick) in rows {
         print!("{title:<34}");
         for story in stories {
-            let worst = story.latencies.values().filter_map(pick).fold(None, |worst: Option<f64>, value| {
-                Some(worst.map_or(value, |worst| worst.max(value)))
-            });
+            let worst = story
+                .latencies
+                .values()
+                .filter_map(pick)
+                .fold(None, |worst: Option<f64>, value| {
+                    Some(worst.map_or(value, |worst| worst.max(value)))
+                });
             match worst {
                 Some(value) => print!("{value:>14.1}"),
                 None => print!("{:>14}", "-"),
@@ -332,25 +387,43 @@ fn print_table(stories: &[Story]) {
 
 fn print_bad(stories: &[Story]) {
     for story in stories {
-        let Some((device, outcome)) = story.outcomes.iter().find(|(_, outcome)| *outcome != "committed") else {
+        let Some((device, outcome)) = story.outcomes.iter().find(|(_, outcome)| *outcome != "committed")
+        else {
             continue;
         };
-        let reason = story.reasons.get(device).map_or("no reason was given", String::as_str);
-        println!("\n{} was {outcome} on {} of {} devices, because:", story.version, count(story), story.outcomes.len());
+        let reason = story
+            .reasons
+            .get(device)
+            .map_or("no reason was given", String::as_str);
+        println!(
+            "\n{} was {outcome} on {} of {} devices, because:",
+            story.version,
+            count(story),
+            story.outcomes.len()
+        );
         println!("  {}", reason.lines().collect::<Vec<_>>().join("\n  "));
         println!("  The version before it runs on.");
     }
 }
 
 fn count(story: &Story) -> usize {
-    story.outcomes.values().filter(|outcome| *outcome != "committed").count()
+    story
+        .outcomes
+        .values()
+        .filter(|outcome| *outcome != "committed")
+        .count()
 }
 
 /// Resident memory of the running programs, from the kernel.
 fn footprint(site: &Site, agents: &[Agent]) {
     println!("\nResident memory now:");
-    let programs = [("repo-server", site.repository.as_ref()), ("manager", site.manager.as_ref())];
-    let device = agents.first().map(|agent| ("device agent", agent.program.as_ref()));
+    let programs = [
+        ("repo-server", site.repository.as_ref()),
+        ("manager", site.manager.as_ref()),
+    ];
+    let device = agents
+        .first()
+        .map(|agent| ("device agent", agent.program.as_ref()));
     for (name, program) in programs.into_iter().chain(device) {
         if let Some(kib) = program.and_then(|program| resident_kib(program.pid())) {
             println!("  {name:<14} {:>6.1} MB", kib / 1000.0);
@@ -366,13 +439,31 @@ fn resident_kib(pid: u32) -> Option<f64> {
 
 async fn keep(site: &mut Site, agents: &[Agent]) -> Result<()> {
     let bins = e2e::process::bin_dir();
-    println!("\nStill running; press Ctrl-C to end it and remove {}.", site.dir.display());
+    println!(
+        "\nStill running; press Ctrl-C to end it and remove {}.",
+        site.dir.display()
+    );
     println!("Try, in another terminal:");
-    println!("  {}/manager status --dir {}", bins.display(), site.path("manager").display());
-    println!("  {}/manager devices --dir {}", bins.display(), site.path("manager").display());
-    println!("  {}/admin-gui history --dir {}", bins.display(), site.path("author").display());
+    println!(
+        "  {}/manager status --dir {}",
+        bins.display(),
+        site.path("manager").display()
+    );
+    println!(
+        "  {}/manager devices --dir {}",
+        bins.display(),
+        site.path("manager").display()
+    );
+    println!(
+        "  {}/admin-gui history --dir {}",
+        bins.display(),
+        site.path("author").display()
+    );
     for agent in agents {
-        println!("  curl http://127.0.0.1:{}/   # the thermostat of {}", agent.port, agent.name);
+        println!(
+            "  curl http://127.0.0.1:{}/   # the thermostat of {}",
+            agent.port, agent.name
+        );
     }
     println!("The author's passphrase in this demo: {}", e2e::site::PASSPHRASE);
     tokio::signal::ctrl_c().await?;
