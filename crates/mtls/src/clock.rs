@@ -1,7 +1,7 @@
 //! Time as TLS sees it: the same belief as TUF's (DESIGN section 4, "Time").
 
 use std::fmt::Debug;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, OnceLock, RwLock};
 use std::time::{Duration, SystemTime};
 
 use tuf::UnixTime;
@@ -95,12 +95,42 @@ fn wall() -> UnixTime {
     }
 }
 
-fn since_boot() -> Duration {
+/// Time since the machine was started, suspension included; nobody can set it.
+#[must_use]
+pub fn since_boot() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     Duration::new(
         u64::try_from(time.tv_sec).unwrap_or(0),
         u32::try_from(time.tv_nsec).unwrap_or(0),
     )
+}
+
+/// This moment on both clocks, for an event or a report. The boot id is empty where the kernel tells none.
+#[must_use]
+pub fn stamp() -> protocol::Stamp {
+    let wall = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    protocol::Stamp {
+        wall_ns: nanoseconds(wall),
+        boot_ns: u64::try_from(since_boot().as_nanos()).unwrap_or(u64::MAX),
+        boot_id: boot_id().to_owned(),
+    }
+}
+
+/// Nanoseconds since the clock's beginning; 0 for a clock that stands before it.
+fn nanoseconds(time: rustix::time::Timespec) -> u64 {
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    seconds
+        .saturating_mul(1_000_000_000)
+        .saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// Read once: it changes with the next start of the machine only.
+fn boot_id() -> &'static str {
+    static ID: OnceLock<String> = OnceLock::new();
+    ID.get_or_init(|| {
+        let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        text.trim().to_owned()
+    })
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@
     )
 )]
 
-mod clock;
+pub mod clock;
 mod config;
 mod credentials;
 pub mod dial;
@@ -30,7 +30,7 @@ mod roles;
 pub mod serve;
 mod verify;
 
-pub use clock::{Clock, FlooredClock, SystemClock};
+pub use clock::{Clock, FlooredClock, SystemClock, since_boot, stamp};
 pub use config::{ClientAuth, client_config, pinned_client_config, server_config};
 pub use credentials::{Credentials, Error, SiteCa};
 pub use identity::{IdentityError, Validity, identity_of, key_fingerprint, validity_of};
