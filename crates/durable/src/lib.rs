@@ -9,6 +9,7 @@
 //! - [`Record`]: one checked, versioned value in one file.
 //! - [`Store`]: files named by their SHA-256, received in pieces, hashed while they stream.
 //! - [`RecordLog`]: append-only lines for people and for programs, bounded by rotation.
+//! - [`TrustStore`], [`refresh`]: what a verifier has verified, and how it gets newer.
 //! - [`Disk`]: what all of them stand on; [`faulty`] is a disk that fails on purpose.
 //!
 //! Cost in flushes to the disk, the slowest thing a device does: `replace` 2, a finished
@@ -31,7 +32,9 @@ mod hash;
 pub mod limits;
 mod log;
 mod record;
+mod refresh;
 mod store;
+mod trust;
 
 pub use disk::{Disk, RealDisk};
 pub use error::Error;
@@ -42,4 +45,6 @@ pub use files::{
 pub use hash::{Hasher, HashingReader, hash_file};
 pub use log::{LogLimits, RecordLog};
 pub use record::{Record, RecordError};
+pub use refresh::{Fetch, RefreshError, refresh, refresh_with};
 pub use store::{Finished, Incoming, Store, StoreError, Stored};
+pub use trust::{TrustError, TrustStore};

@@ -1,0 +1,213 @@
+//! What a verifier has verified, kept over power cuts and against replays.
+//!
+//! Two files in a folder of their own: `state.rec` holds every role file, floors and release counters;
+//! `floors.rec` is a second copy of the floors. Both carry a checksum. What counts is the higher of both
+//! floors, so an old copy of either file put back alone brings no old metadata back. A folder without
+//! one of them, or with a damaged one, is damaged, never new: it fails closed, and
+//! [`TrustStore::recover`] is the way back.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use tuf::{Limits, TrustedState, UnixTime};
+
+use crate::error::Error;
+use crate::files::Files;
+use crate::limits;
+
+pub(crate) const STATE: &str = "state.rec";
+pub(crate) const FLOORS: &str = "floors.rec";
+
+/// Why there is no trusted state.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustError {
+    /// The disk refused.
+    #[error(transparent)]
+    File(#[from] Error),
+    /// Nothing was ever trusted here.
+    #[error("there is no trusted state in {}: it is made from the author's root, once", .0.display())]
+    Missing(PathBuf),
+    /// Something is there already: trust is not begun anew by accident.
+    #[error("{} holds a trusted state already", .0.display())]
+    Exists(PathBuf),
+    /// The author's root does not verify.
+    #[error("the author's root is not acceptable")]
+    Root(#[source] tuf::Error),
+    /// A file is missing, torn or changed.
+    #[error(
+        "the trusted state in {} is damaged: recover it with the author's root, nothing new is accepted until then",
+        dir.display()
+    )]
+    StateDamaged {
+        /// The folder.
+        dir: PathBuf,
+        /// What is wrong.
+        #[source]
+        source: tuf::Error,
+    },
+}
+
+/// The folder of a trusted state. One process writes.
+#[derive(Debug)]
+pub struct TrustStore {
+    files: Files,
+    dir: PathBuf,
+    /// Floors and state as they lie on the disk: a refresh that brought nothing new writes nothing.
+    saved: Mutex<Option<(Vec<u8>, Vec<u8>)>>,
+}
+
+impl TrustStore {
+    /// Begins with the author's first root. `built`: the build time, a lower bound of time.
+    ///
+    /// # Errors
+    /// [`TrustError::Exists`], [`TrustError::Root`]; those of the disk. Nothing is begun then.
+    pub fn create(dir: impl AsRef<Path>, root: &[u8], built: Option<UnixTime>) -> Result<Self, TrustError> {
+        Self::create_on(Files::real(), dir, root, built)
+    }
+
+    /// [`Self::create`] on a disk of the caller's choice.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn create_on(
+        files: Files,
+        dir: impl AsRef<Path>,
+        root: &[u8],
+        built: Option<UnixTime>,
+    ) -> Result<Self, TrustError> {
+        let dir = dir.as_ref();
+        let state = TrustedState::init(root, built, &Limits::default()).map_err(TrustError::Root)?;
+        if holds_something(dir)? {
+            return Err(TrustError::Exists(dir.to_owned()));
+        }
+        // Beside its place first: a cut in between must not leave half a state, a damaged one.
+        let unfinished = unfinished(dir)?;
+        files.remove_tree(&unfinished)?;
+        files.create_dir(&unfinished, 0o700)?;
+        let store = Self::at(files, unfinished);
+        store.save(&state)?;
+        store.files.rename_dir(&store.dir, dir)?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            ..store
+        })
+    }
+
+    /// Takes up a state that exists.
+    ///
+    /// # Errors
+    /// [`TrustError::Missing`] if there never was one. Damage shows when it is loaded.
+    pub fn open(dir: impl AsRef<Path>) -> Result<Self, TrustError> {
+        Self::open_on(Files::real(), dir)
+    }
+
+    /// [`Self::open`] on a disk of the caller's choice.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_on(files: Files, dir: impl AsRef<Path>) -> Result<Self, TrustError> {
+        let dir = dir.as_ref();
+        if !dir.is_dir() {
+            return Err(TrustError::Missing(dir.to_owned()));
+        }
+        Ok(Self::at(files, dir.to_owned()))
+    }
+
+    /// The way back from damage: the author's root again, and nothing older than the floors remember.
+    ///
+    /// # Errors
+    /// [`TrustError::StateDamaged`] if the copy of the floors is damaged too: then only a person who
+    /// knows that nobody shows old states may remove the folder and begin anew.
+    pub fn recover(
+        dir: impl AsRef<Path>,
+        root: &[u8],
+        built: Option<UnixTime>,
+    ) -> Result<(Self, TrustedState), TrustError> {
+        let store = Self::open(dir)?;
+        let (floors, limits) = (store.read(FLOORS)?, Limits::default());
+        TrustedState::init(root, built, &limits).map_err(TrustError::Root)?;
+        let state = TrustedState::recover(root, &floors, built, &limits).map_err(|e| store.damaged(e))?;
+        store.save(&state)?;
+        Ok((store, state))
+    }
+
+    fn at(files: Files, dir: PathBuf) -> Self {
+        let saved = Mutex::default();
+        Self { files, dir, saved }
+    }
+
+    /// The folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// What was saved last, with the higher of both floors.
+    ///
+    /// # Errors
+    /// [`TrustError::StateDamaged`]; those of the disk.
+    pub fn load(&self) -> Result<TrustedState, TrustError> {
+        let (floors, state) = (self.read(FLOORS)?, self.read(STATE)?);
+        let loaded = TrustedState::from_parts(&state, Some(&floors)).map_err(|e| self.damaged(e))?;
+        *self.saved.lock().unwrap_or_else(PoisonError::into_inner) = Some((floors, state));
+        Ok(loaded)
+    }
+
+    /// Replaces the saved state, durable on return; three flushes, none if nothing changed. A cut in
+    /// between leaves the new floors with the old state: nothing older than either is accepted then.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn save(&self, state: &TrustedState) -> Result<(), TrustError> {
+        let new = (state.floors_bytes(), state.to_bytes());
+        let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        if saved.as_ref() == Some(&new) {
+            return Ok(());
+        }
+        // From here on the disk may hold either.
+        *saved = None;
+        let (floors, state) = (self.dir.join(FLOORS), self.dir.join(STATE));
+        self.files
+            .replace_all(&[(&floors, &new.0), (&state, &new.1)], 0o600)?;
+        *saved = Some(new);
+        Ok(())
+    }
+
+    fn read(&self, name: &str) -> Result<Vec<u8>, TrustError> {
+        match self
+            .files
+            .read_limited(&self.dir.join(name), limits::RECORD_BYTES)
+        {
+            Ok(bytes) => Ok(bytes),
+            Err(error) if !error.is_missing() => Err(error.into()),
+            Err(_) if !self.dir.is_dir() => Err(TrustError::Missing(self.dir.clone())),
+            Err(_) => Err(self.damaged(tuf::Error::StateDamaged {
+                reason: format!("{name} is missing"),
+            })),
+        }
+    }
+
+    fn damaged(&self, source: tuf::Error) -> TrustError {
+        TrustError::StateDamaged {
+            dir: self.dir.clone(),
+            source,
+        }
+    }
+}
+
+fn unfinished(dir: &Path) -> Result<PathBuf, Error> {
+    let name = dir
+        .file_name()
+        .ok_or_else(|| Error::NoName { path: dir.to_owned() })?;
+    let mut hidden = std::ffi::OsString::from(".");
+    hidden.push(name);
+    hidden.push(".unfinished");
+    Ok(dir.with_file_name(hidden))
+}
+
+fn holds_something(dir: &Path) -> Result<bool, Error> {
+    match std::fs::read_dir(dir) {
+        Ok(mut entries) => Ok(entries.next().is_some()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Error::io("list", dir, error)),
+    }
+}
