@@ -1,1 +1,42 @@
-//! .
+//! The author's desk: makes a site, understands what is to be published, checks, signs, uploads, publishes, and
+//! reads back what became of it. The only holder of author keys.
+//!
+//! [`Desk`] is the folder with the way to the repository, [`Unlocked`] is a desk whose release key is open.
+//! The command line and the window are both built on them.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::disallowed_methods
+    )
+)]
+
+pub mod catalogue;
+pub mod cli;
+pub mod config;
+pub mod desk;
+pub mod draft;
+pub mod fleet;
+pub mod init;
+pub mod limits;
+pub mod maintain;
+pub mod passphrase;
+pub mod preflight;
+pub mod progress;
+pub mod publish;
+pub mod record;
+pub mod repository;
+pub mod roles;
+pub mod signing;
+pub mod status;
+pub mod upload;
+pub mod visible;
+
+pub use desk::{Desk, Senses, Unlocked, View};
+pub use draft::{Draft, Options};
+pub use passphrase::Passphrase;
+pub use preflight::{Preflight, preflight};
+pub use progress::{Progress, Sink};
+pub use publish::{PublishError, Published};

@@ -1,2 +1,5 @@
-//! .
-fn main() {}
+//! The author's desk on the command line.
+
+fn main() -> std::process::ExitCode {
+    admin_gui::cli::main()
+}

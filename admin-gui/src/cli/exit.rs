@@ -1,0 +1,134 @@
+//! What the exit code says.
+//!
+//! | code | meaning |
+//! |---|---|
+//! | 0 | done |
+//! | 1 | anything that has no code of its own |
+//! | 2 | the words or the settings are not understood |
+//! | 3 | refused by a check; nothing was tried |
+//! | 4 | passphrase or key |
+//! | 5 | the repository was not reached |
+//! | 6 | the repository refused, or somebody was faster |
+//! | 7 | this machine's disk |
+//! | 8 | what the repository shows is not to be trusted |
+
+use std::error::Error;
+
+use crate::desk::{DeskError, LookError, UnlockError};
+use crate::draft::DraftError;
+use crate::init::InitError;
+use crate::maintain::{RecoverError, RenewError};
+use crate::passphrase::PassphraseError;
+use crate::publish::PublishError;
+use crate::repository::ClientError;
+use crate::signing::KeyError;
+use crate::upload::UploadError;
+use crate::visible::VisibleError;
+
+const WORDS: u8 = 2;
+const CHECK: u8 = 3;
+const KEY: u8 = 4;
+const UNREACHED: u8 = 5;
+const REFUSED: u8 = 6;
+const DISK: u8 = 7;
+const DISTRUST: u8 = 8;
+
+/// The code for an error.
+pub(super) fn code(error: &anyhow::Error) -> u8 {
+    error.chain().find_map(of).unwrap_or(1)
+}
+
+fn of(cause: &(dyn Error + 'static)) -> Option<u8> {
+    None.or_else(|| cause.downcast_ref().map(publish))
+        .or_else(|| cause.downcast_ref().map(unlock))
+        .or_else(|| cause.downcast_ref().map(desk))
+        .or_else(|| cause.downcast_ref().map(look))
+        .or_else(|| cause.downcast_ref().map(client))
+        .or_else(|| cause.downcast_ref().map(recover))
+        .or_else(|| cause.downcast_ref().map(init))
+        .or_else(|| match cause.downcast_ref()? {
+            RenewError::Key(_) => Some(KEY),
+            RenewError::Publish(error) => Some(publish(error)),
+        })
+        .or_else(|| cause.is::<super::Trouble>().then_some(UNREACHED))
+        .or_else(|| (cause.is::<PassphraseError>() || cause.is::<KeyError>()).then_some(KEY))
+        .or_else(|| cause.is::<DraftError>().then_some(DISK))
+        .or_else(|| (cause.is::<durable::Error>() || cause.is::<durable::TrustError>()).then_some(DISK))
+}
+
+fn publish(error: &PublishError) -> u8 {
+    match error {
+        PublishError::Preflight(_)
+        | PublishError::Changed(_)
+        | PublishError::NoSuchRelease(_)
+        | PublishError::AlreadyWithdrawn(_)
+        | PublishError::Reason(_)
+        | PublishError::Describe(_) => CHECK,
+        PublishError::Look(error) => look(error),
+        PublishError::Sign(_) | PublishError::Random(_) => KEY,
+        PublishError::Upload(error) => upload(error),
+        PublishError::Visible(VisibleError::Conflict(_)) => REFUSED,
+        PublishError::Visible(VisibleError::Refused(error) | VisibleError::Unknown(error)) => client(error),
+        PublishError::Visible(VisibleError::Receipt(_)) => DISTRUST,
+        PublishError::Disk(_) => DISK,
+    }
+}
+
+fn unlock(error: &UnlockError) -> u8 {
+    match error {
+        UnlockError::Key(_) | UnlockError::NotTrusted { .. } => KEY,
+        UnlockError::Trust(_) => DISK,
+    }
+}
+
+fn desk(error: &DeskError) -> u8 {
+    match error {
+        DeskError::Config(_) => WORDS,
+        DeskError::Tls(_) => KEY,
+        DeskError::Client(error) => client(error),
+        DeskError::Trust(_) => DISK,
+    }
+}
+
+fn look(error: &LookError) -> u8 {
+    match error {
+        LookError::Client(error) => client(error),
+        LookError::Behind { .. } | LookError::Expired(_) | LookError::Refused { .. } => DISTRUST,
+        LookError::Trust(_) => DISK,
+    }
+}
+
+fn upload(error: &UploadError) -> u8 {
+    match error {
+        UploadError::Client(error) => client(error),
+        UploadError::Read { .. } => DISK,
+        UploadError::Different { .. } | UploadError::Stuck { .. } => REFUSED,
+    }
+}
+
+fn recover(error: &RecoverError) -> u8 {
+    match error {
+        RecoverError::Nothing => CHECK,
+        RecoverError::Client(error) => client(error),
+        RecoverError::Upload(error) => upload(error),
+        RecoverError::Trust(_) | RecoverError::Disk(_) => DISK,
+    }
+}
+
+fn init(error: &InitError) -> u8 {
+    match error {
+        InitError::Exists(_) | InitError::NoName(_) => CHECK,
+        InitError::Passphrase(_) | InitError::Key(_) | InitError::Certificate(_) | InitError::Roles(_) => KEY,
+        InitError::Trust(_) | InitError::Disk(_) => DISK,
+        InitError::Toml(_) => WORDS,
+    }
+}
+
+fn client(error: &ClientError) -> u8 {
+    match error {
+        ClientError::Address(_) | ClientError::Setup(_) => WORDS,
+        ClientError::Refused { .. } if !error.is_passing() => REFUSED,
+        ClientError::TooLarge { .. } | ClientError::Malformed { .. } => DISTRUST,
+        _ => UNREACHED,
+    }
+}

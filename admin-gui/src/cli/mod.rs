@@ -1,0 +1,260 @@
+//! The command line over the library.
+
+pub mod args;
+mod exit;
+mod show;
+mod watch;
+
+use std::io::{IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser as _;
+use serde_json::{Value, json};
+
+use crate::cli::args::{Cli, Command, Common, Latency, OnlyRole, PassphraseFrom};
+use crate::desk::{Desk, DeskError, Senses, Unlocked};
+use crate::init::{Plan, init};
+use crate::maintain::Renewal;
+use crate::passphrase::{Passphrase, Source};
+use crate::publish::{PublishError, Published};
+
+/// Runs the program; the exit code says what kind of thing went wrong (`exit`).
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    let wants_json = wants_json(&cli.command);
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let code = exit::code(&error);
+            let text = one_line(&error);
+            if wants_json {
+                print_json(&json!({ "error": text, "exit_code": code }));
+            }
+            eprintln!("admin-gui: {text}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    match command {
+        Command::Init(args) => new_site(args),
+        Command::Publish(args) => runtime.block_on(publish(args)),
+        Command::History(args) => show::history(&args),
+        Command::Status(common) => runtime.block_on(async {
+            let status = open(&common)?.status().await?;
+            output(&common, &status, || show::status(&status));
+            match status.trouble {
+                Some(trouble) => Err(Trouble(trouble).into()),
+                None => Ok(()),
+            }
+        }),
+        Command::Withdraw(args) => runtime.block_on(async {
+            let unlocked = unlock(&open(&args.common)?, &args.passphrase)?;
+            let sink = watch::sink(args.common.json);
+            let done = unlocked
+                .withdraw(&args.component, &args.version, &args.reason, &sink)
+                .await?;
+            told(
+                &args.common,
+                &done,
+                &format!("{} {} is withdrawn", args.component, args.version),
+            );
+            Ok(())
+        }),
+        Command::Fleet(common) => runtime.block_on(async {
+            let reports = open(&common)?.reports().await?;
+            let devices = reports.devices();
+            output(&common, &devices, || show::fleet(&devices, &reports));
+            Ok(())
+        }),
+        Command::Reports(common) => runtime.block_on(async {
+            let reports = open(&common)?.reports().await?;
+            output(&common, &reports, || show::reports(&reports));
+            Ok(())
+        }),
+        Command::Latency(args) => runtime.block_on(latency(args)),
+        Command::Renew(args) => runtime.block_on(async {
+            let desk = open(&args.common)?;
+            let passphrase = Passphrase::get(&args.passphrase.source(), "Passphrase of the author's keys")?;
+            let what = match args.only {
+                None => Renewal::All,
+                Some(OnlyRole::Root) => Renewal::Root,
+                Some(OnlyRole::Targets) => Renewal::Targets,
+            };
+            let done = desk.unlock(&passphrase)?.renew(what, &passphrase).await?;
+            told(&args.common, &done, "renewed");
+            Ok(())
+        }),
+        Command::Recover(common) => runtime.block_on(async {
+            let done = open(&common)?.recover(&watch::sink(common.json)).await?;
+            output(&common, &done, || show::recovered(&done));
+            Ok(())
+        }),
+    }
+}
+
+fn new_site(args: args::Init) -> Result<()> {
+    let site = match args.site {
+        Some(site) => site,
+        None => args
+            .site_dir
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default()
+            .parse()?,
+    };
+    let plan = Plan {
+        site,
+        author: args.author,
+        repository: args.repository_name,
+        manager: args.manager_name,
+        repository_host: args.repository_address.0,
+        repository_port: args.repository_address.1,
+        repository_listen: args.repository_listen,
+        manager_host: args.manager_address,
+        manager_listen: args.manager_listen,
+        enroll_listen: args.enroll_listen,
+        targets_key: args.key_type,
+        root_key: args.root_key_type,
+        dir: args.site_dir,
+    };
+    let passphrase = Passphrase::get_new(&args.passphrase.source(), "New passphrase for the author's keys")?;
+    let made = init(&plan, &passphrase, Senses::system().now())?;
+    if args.json {
+        print_json(&made);
+    } else {
+        show::made(&plan, &made);
+    }
+    Ok(())
+}
+
+async fn publish(args: args::Publish) -> Result<()> {
+    let desk = open(&args.common)?;
+    let sink = watch::sink(args.common.json);
+    let draft = desk.draft(&args.path, &args.release.options(), &sink)?;
+    let report = desk.preflight(&draft).await?;
+    if !args.common.json {
+        print!("{report}");
+    }
+    if !report.passes() || args.dry_run {
+        if args.common.json {
+            print_json(&json!({ "preflight": report }));
+        }
+        return if report.passes() {
+            Ok(())
+        } else {
+            Err(PublishError::Preflight(Box::new(report)).into())
+        };
+    }
+    let source = args.passphrase.source();
+    if !args.yes && source == Source::Ask && std::io::stdin().is_terminal() && !agreed()? {
+        eprintln!("nothing was published");
+        return Ok(());
+    }
+    let unlocked = unlock(&desk, &args.passphrase)?;
+    let published = unlocked.publish(&draft, &sink).await?;
+    if args.common.json {
+        print_json(&json!({ "preflight": report, "published": published }));
+    } else {
+        show::published(&published);
+    }
+    Ok(())
+}
+
+fn agreed() -> Result<bool> {
+    print!("Publish this? [y/N] ");
+    std::io::stdout().flush()?;
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line)?;
+    Ok(matches!(line.trim(), "y" | "Y" | "yes"))
+}
+
+async fn latency(args: Latency) -> Result<()> {
+    let desk = open(&args.common)?;
+    let records = crate::record::read(&desk.folder.records())?;
+    let mut rows = desk.reports().await?.latencies(&records);
+    let mut updates: Vec<_> = rows.iter().map(|row| row.update).collect();
+    updates.dedup();
+    let shown = updates.split_off(updates.len().saturating_sub(args.last));
+    rows.retain(|row| shown.contains(&row.update));
+    output(&args.common, &rows, || show::latency(&rows));
+    Ok(())
+}
+
+fn open(common: &Common) -> Result<Desk, DeskError> {
+    Desk::open(&common.dir, common.repository.as_deref(), Senses::system())
+}
+
+fn unlock(desk: &Desk, from: &PassphraseFrom) -> Result<Unlocked> {
+    let passphrase = Passphrase::get(&from.source(), "Passphrase of the author's keys")?;
+    Ok(desk.unlock(&passphrase)?)
+}
+
+fn told(common: &Common, done: &Published, text: &str) {
+    output(common, done, || {
+        println!("{text}: targets version {}", done.receipt.targets);
+        for warning in &done.warnings {
+            eprintln!("warning: {warning}");
+        }
+    });
+}
+
+fn output(common: &Common, value: &impl serde::Serialize, text: impl FnOnce()) {
+    if common.json {
+        print_json(value);
+    } else {
+        text();
+    }
+}
+
+fn print_json(value: &impl serde::Serialize) {
+    let value = serde_json::to_value(value).unwrap_or(Value::Null);
+    // A reader that has gone away is no fault of ours.
+    let _ = writeln!(std::io::stdout(), "{value:#}");
+}
+
+fn wants_json(command: &Command) -> bool {
+    match command {
+        Command::Init(args) => args.json,
+        Command::Publish(args) => args.common.json,
+        Command::History(args) => args.common.json,
+        Command::Withdraw(args) => args.common.json,
+        Command::Latency(args) => args.common.json,
+        Command::Renew(args) => args.common.json,
+        Command::Status(common)
+        | Command::Fleet(common)
+        | Command::Reports(common)
+        | Command::Recover(common) => common.json,
+    }
+}
+
+/// The status could be shown, but not as of now.
+#[derive(Debug, thiserror::Error)]
+#[error("this is what was verified last: {0}")]
+struct Trouble(String);
+
+/// The chain without repetitions.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let more = cause.to_string();
+        if text.is_empty() {
+            text = more;
+        } else if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+    }
+    text
+}

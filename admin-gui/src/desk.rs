@@ -1,0 +1,327 @@
+//! The author's desk: the folder, the way to the repository, and what has been verified of it.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use protocol::{Identity, Role, Stamp, UpdateId};
+use tuf::{Attack, KeyId, Limits, Signer as _, TrustedState, UnixTime};
+
+use crate::catalogue::Catalogue;
+use crate::config::{Config, ConfigError, Folder};
+use crate::draft::{Draft, DraftError, Options};
+use crate::passphrase::Passphrase;
+use crate::preflight::{Preflight, preflight};
+use crate::progress::Sink;
+use crate::repository::{ClientError, Repository};
+use crate::signing::{AuthorKey, KeyError};
+
+/// Clock and randomness, so that tests can bring their own.
+#[derive(Clone)]
+pub struct Senses {
+    /// What time it is.
+    pub clock: Arc<dyn mtls::Clock>,
+    /// A moment on both clocks.
+    pub stamp: Arc<dyn Fn() -> Stamp + Send + Sync>,
+    /// Sixteen random bytes.
+    pub random: Arc<dyn Fn() -> Result<[u8; 16], getrandom::Error> + Send + Sync>,
+}
+
+impl Senses {
+    /// The machine's own.
+    #[must_use]
+    pub fn system() -> Self {
+        Self {
+            clock: Arc::new(mtls::SystemClock),
+            stamp: Arc::new(mtls::stamp),
+            random: Arc::new(|| {
+                let mut bytes = [0; 16];
+                getrandom::fill(&mut bytes).map(|()| bytes)
+            }),
+        }
+    }
+
+    /// Now, in seconds.
+    #[must_use]
+    pub fn now(&self) -> UnixTime {
+        self.clock.now().now
+    }
+}
+
+impl fmt::Debug for Senses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Senses")
+            .field("clock", &self.clock)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why the desk cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DeskError {
+    /// The settings.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Certificates and keys for the connection.
+    #[error("cannot use the author's certificate")]
+    Tls(#[from] mtls::Error),
+    /// The repository's address.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The trust cannot be opened.
+    #[error("cannot open what this desk has verified so far")]
+    Trust(#[from] durable::TrustError),
+}
+
+/// Why the repository's state is not known.
+#[derive(Debug, thiserror::Error)]
+pub enum LookError {
+    /// The repository or the way to it.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// It lies behind what this desk has seen.
+    #[error(
+        "the repository is behind what this desk has verified ({attack}): if it was restored from a backup, run \
+         `admin-gui recover`; if not, somebody shows an old state"
+    )]
+    Behind {
+        /// What it looks like.
+        attack: Attack,
+        /// The facts.
+        #[source]
+        source: tuf::Error,
+    },
+    /// A role has expired.
+    #[error("metadata in the repository has expired: start the repository, or run `admin-gui renew`")]
+    Expired(#[source] tuf::Error),
+    /// It does not verify.
+    #[error("what the repository serves does not verify ({attack}): nothing was published")]
+    Refused {
+        /// What it looks like.
+        attack: Attack,
+        /// The facts.
+        #[source]
+        source: tuf::Error,
+    },
+    /// The trust cannot be kept.
+    #[error("cannot keep what was verified")]
+    Trust(#[from] durable::TrustError),
+}
+
+/// Why the key is not ready.
+#[derive(Debug, thiserror::Error)]
+pub enum UnlockError {
+    /// The key or its passphrase.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The root names other keys.
+    #[error(
+        "the key {found} in {file} is not among the keys that root version {root} trusts for releases: \
+         bring back the right key, or change the root"
+    )]
+    NotTrusted {
+        /// The key's file.
+        file: String,
+        /// The key.
+        found: KeyId,
+        /// The root's version.
+        root: u64,
+    },
+    /// The trust cannot be read.
+    #[error("cannot read what this desk has verified so far")]
+    Trust(#[from] durable::TrustError),
+}
+
+/// The repository as verified a moment ago.
+#[derive(Debug, Clone)]
+pub struct View {
+    /// The verified metadata.
+    pub state: TrustedState,
+    /// Its releases.
+    pub catalogue: Catalogue,
+    /// The repository has no metadata yet.
+    pub is_empty: bool,
+}
+
+impl View {
+    fn new(state: TrustedState, is_empty: bool) -> Self {
+        Self {
+            catalogue: Catalogue::of(&state),
+            state,
+            is_empty,
+        }
+    }
+
+    /// Version of the targets role; 0 for an empty repository.
+    #[must_use]
+    pub fn targets_version(&self) -> u64 {
+        self.state.targets().map_or(0, |targets| targets.version)
+    }
+}
+
+/// An author's folder, open.
+#[derive(Debug, Clone)]
+pub struct Desk {
+    /// Its files.
+    pub folder: Folder,
+    /// Its settings.
+    pub config: Config,
+    /// Who the author is.
+    pub author: Identity,
+    /// Clock and randomness.
+    pub senses: Senses,
+    pub(crate) repository: Repository,
+    pub(crate) trust: Arc<durable::TrustStore>,
+    /// One refresh at a time: the trust has one writer.
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Desk {
+    /// Opens the folder `dir`; `repository` replaces the address in its settings. No key is touched and no
+    /// connection made.
+    ///
+    /// # Errors
+    /// [`DeskError`] says which file is at fault.
+    pub fn open(dir: &Path, repository: Option<&str>, senses: Senses) -> Result<Self, DeskError> {
+        let folder = Folder::new(dir);
+        let mut config = Config::load(&folder)?;
+        if let Some(address) = repository {
+            address.clone_into(&mut config.repository);
+        }
+        let credentials = mtls::Credentials::load(&folder.tls(), &folder.tls_key())?;
+        let ca = mtls::SiteCa::load(&folder.ca())?;
+        let tls = mtls::client_config(
+            Some(&credentials),
+            &ca,
+            &config.site,
+            Role::Repository,
+            &[mtls::HTTP_1_1],
+            Arc::clone(&senses.clock),
+        )?;
+        let author = Identity {
+            site: config.site.clone(),
+            role: Role::Author,
+            name: config.name.clone(),
+        };
+        Ok(Self {
+            repository: Repository::new(&config.repository, tls)?,
+            trust: Arc::new(durable::TrustStore::open(folder.trust())?),
+            turn: Arc::default(),
+            folder,
+            config,
+            author,
+            senses,
+        })
+    }
+
+    /// Fetches and verifies the repository's newest metadata, as any client would.
+    ///
+    /// # Errors
+    /// [`LookError`]; what was verified before the fault is kept.
+    pub async fn look(&self) -> Result<View, LookError> {
+        let _turn = self.turn.lock().await;
+        let state = self.trust.load()?;
+        let had_timestamp = state.timestamp().is_some();
+        let now = self.senses.now();
+        let (state, outcome) =
+            durable::refresh(&self.trust, state, &self.repository, now, Limits::default()).await;
+        match outcome {
+            Ok(_) => Ok(View::new(state, false)),
+            Err(durable::RefreshError::Verify(tuf::Error::Missing { file })) if file == "timestamp.json" => {
+                if had_timestamp {
+                    let source = tuf::Error::Missing { file };
+                    Err(LookError::Behind {
+                        attack: source.attack(),
+                        source,
+                    })
+                } else {
+                    Ok(View::new(state, true))
+                }
+            }
+            Err(durable::RefreshError::Verify(source)) => Err(judge(source)),
+            Err(durable::RefreshError::Fetch(error)) => Err(error.into()),
+            Err(durable::RefreshError::Trust(error)) => Err(error.into()),
+        }
+    }
+
+    /// What was verified last, without asking anybody.
+    ///
+    /// # Errors
+    /// The trust is damaged.
+    pub fn remembered(&self) -> Result<View, durable::TrustError> {
+        let state = self.trust.load()?;
+        let is_empty = state.timestamp().is_none();
+        Ok(View::new(state, is_empty))
+    }
+
+    /// Reads what a person chose.
+    ///
+    /// # Errors
+    /// As [`Draft::read`].
+    pub fn draft(&self, path: &Path, options: &Options, sink: &Sink) -> Result<Draft, DraftError> {
+        Draft::read(path, options, &self.folder.drafts(), sink)
+    }
+
+    /// Checks a draft against the repository of this moment; nothing is signed and no key needed.
+    ///
+    /// # Errors
+    /// The repository's state is not known.
+    pub async fn preflight(&self, draft: &Draft) -> Result<Preflight, LookError> {
+        Ok(preflight(draft, &self.look().await?.catalogue))
+    }
+
+    /// Opens the key that signs releases. Takes about a quarter of a second: scrypt is meant to be slow.
+    ///
+    /// # Errors
+    /// [`UnlockError`] says whether the file, the passphrase or the root is at fault.
+    pub fn unlock(&self, passphrase: &Passphrase) -> Result<Unlocked, UnlockError> {
+        let path = self.folder.targets_key();
+        let key = AuthorKey::open(&path, passphrase)?;
+        let (found, state) = (key.public_key().id(), self.trust.load()?);
+        let root = state.root();
+        if !root.targets.keyids.contains(&found) {
+            let file = path.display().to_string();
+            return Err(UnlockError::NotTrusted {
+                file,
+                found,
+                root: root.version,
+            });
+        }
+        Ok(Unlocked {
+            desk: self.clone(),
+            key: Arc::new(key),
+        })
+    }
+
+    pub(crate) fn new_update(&self) -> Result<UpdateId, getrandom::Error> {
+        Ok(UpdateId::from_random((self.senses.random)()?))
+    }
+}
+
+/// Sorts a refusal by what a person can do about it.
+fn judge(source: tuf::Error) -> LookError {
+    match source.attack() {
+        Attack::Rollback => LookError::Behind {
+            attack: Attack::Rollback,
+            source,
+        },
+        _ if matches!(source, tuf::Error::Expired { .. }) => LookError::Expired(source),
+        attack => LookError::Refused { attack, source },
+    }
+}
+
+/// A desk whose release key is open.
+#[derive(Debug, Clone)]
+pub struct Unlocked {
+    /// The desk.
+    pub desk: Desk,
+    pub(crate) key: Arc<AuthorKey>,
+}
+
+impl Unlocked {
+    /// The key that will sign.
+    #[must_use]
+    pub fn signer(&self) -> KeyId {
+        self.key.public_key().id()
+    }
+}

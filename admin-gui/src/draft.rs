@@ -1,0 +1,547 @@
+//! What a person chose to publish, understood: which component and version it is, how it runs, its bytes.
+//!
+//! A folder is packed into `drafts/`; a file stays where it is and is never changed. Faults of the content
+//! are collected ([`Draft::faults`]) and shown by the preflight; only what keeps us from reading is an error.
+
+use std::fs::{File, Metadata};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use durable::{Hasher, Store, StoreError};
+use release::{Arch, Component, Form, Guess, Health, How, Manifest, PayloadPath, Run, Version};
+use tuf::Digest;
+
+use crate::limits::{CHUNK, DRAFTS, HEAD_BYTES};
+use crate::progress::{Progress, Sink};
+
+/// What a person says about a file beside the file itself.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The component.
+    pub component: Option<Component>,
+    /// The version.
+    pub version: Option<Version>,
+    /// The processor.
+    pub arch: Option<Arch>,
+    /// What starts it.
+    pub how: Option<How>,
+    /// Words after the program.
+    pub args: Vec<String>,
+    /// How one knows that it is well.
+    pub health: Option<Health>,
+    /// Seconds to the first healthy answer.
+    pub start_seconds: Option<u32>,
+    /// Seconds it must stay healthy.
+    pub probation_seconds: Option<u32>,
+    /// What it is and what is new.
+    pub description: Option<String>,
+    /// Who sells it.
+    pub vendor: Option<String>,
+    /// Who wrote it.
+    pub developer: Option<String>,
+    /// Under which terms.
+    pub license: Option<String>,
+}
+
+impl Options {
+    /// Whether something is said that belongs into a package's `update.toml`.
+    fn describes(&self) -> bool {
+        self.arch.is_some()
+            || self.how.is_some()
+            || !self.args.is_empty()
+            || self.health.is_some()
+            || self.start_seconds.is_some()
+            || self.probation_seconds.is_some()
+            || [&self.description, &self.vendor, &self.developer, &self.license]
+                .into_iter()
+                .any(Option::is_some)
+    }
+}
+
+/// A release that is not one yet.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    /// What was chosen.
+    pub source: PathBuf,
+    /// The file with the bytes to upload.
+    pub file: PathBuf,
+    /// What it will be called in the repository.
+    pub file_name: String,
+    /// A package, or a file on its own.
+    pub form: Form,
+    /// Bytes.
+    pub length: u64,
+    /// SHA-256 of the bytes.
+    pub digest: Digest,
+    /// Which component, as far as known.
+    pub component: Option<Component>,
+    /// Which version, as far as known.
+    pub version: Option<Version>,
+    /// The description; none if there are faults.
+    pub manifest: Option<Manifest>,
+    /// Whether the program is an ELF file.
+    pub is_elf: bool,
+    /// The processor that the program's ELF header names; none if it is no ELF file or for an unknown one.
+    pub found_arch: Option<Arch>,
+    /// The processor that the author named.
+    pub named_arch: Option<Arch>,
+    /// What is wrong with the content.
+    pub faults: Vec<String>,
+    seen: Seen,
+}
+
+/// Why a draft cannot even be looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum DraftError {
+    /// Not there, not allowed, broken.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A socket, a device.
+    #[error("{} is neither a file nor a folder", .0.display())]
+    Kind(PathBuf),
+    /// It was written to meanwhile.
+    #[error("{} changed while it was read: wait until it is finished, then publish again", .0.display())]
+    Changed(PathBuf),
+    /// The place for packed folders.
+    #[error("cannot keep the packed folder")]
+    Store(#[from] StoreError),
+    /// The place for packed folders.
+    #[error("cannot use the folder for drafts")]
+    Disk(#[from] durable::Error),
+}
+
+/// How a file looked when it was hashed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Seen {
+    device: u64,
+    inode: u64,
+    length: u64,
+    changed: (i64, i64),
+}
+
+impl Seen {
+    fn of(meta: &Metadata) -> Self {
+        Self {
+            device: meta.dev(),
+            inode: meta.ino(),
+            length: meta.len(),
+            changed: (meta.mtime(), meta.mtime_nsec()),
+        }
+    }
+}
+
+impl Draft {
+    /// Reads a file or folder once, to its end.
+    ///
+    /// # Errors
+    /// [`DraftError`]; faults of the content are no errors but [`Draft::faults`].
+    pub fn read(path: &Path, options: &Options, drafts: &Path, sink: &Sink) -> Result<Self, DraftError> {
+        let meta = std::fs::metadata(path).map_err(|source| DraftError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        if meta.is_dir() {
+            Self::read_folder(path, options, drafts)
+        } else if meta.is_file() {
+            Self::read_file(path, options, drafts, sink)
+        } else {
+            Err(DraftError::Kind(path.to_owned()))
+        }
+    }
+
+    /// Whether the bytes lie in `drafts/` and not in the author's own file.
+    #[must_use]
+    pub fn is_packed(&self) -> bool {
+        self.file != self.source
+    }
+
+    /// Whether the bytes may have changed since they were hashed.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        std::fs::metadata(&self.file).map_or(true, |meta| Seen::of(&meta) != self.seen)
+    }
+
+    fn read_file(path: &Path, options: &Options, drafts: &Path, sink: &Sink) -> Result<Self, DraftError> {
+        let read = hash(path, sink)?;
+        let name = path
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        let guess = release::guess(&name, &read.head);
+        let mut draft = Self {
+            source: path.to_owned(),
+            file: path.to_owned(),
+            file_name: release::mend_file_name(&name),
+            form: guess.form,
+            length: read.seen.length,
+            digest: read.digest,
+            component: options.component.clone().or_else(|| guess.component.clone()),
+            version: options.version.clone().or_else(|| guess.version.clone()),
+            manifest: None,
+            is_elf: false,
+            found_arch: None,
+            named_arch: options.arch,
+            faults: Vec::new(),
+            seen: read.seen,
+        };
+        if draft.length == 0 {
+            draft.faults.push("the file is empty".to_owned());
+        }
+        if guess.form == Form::Package {
+            draft.take_package(options, drafts)?;
+        } else {
+            draft.take_single(options, &guess, &read.head);
+        }
+        Ok(draft)
+    }
+
+    fn take_single(&mut self, options: &Options, guess: &Guess, head: &[u8]) {
+        self.look_at_program(head);
+        if self.component.is_none() {
+            self.faults
+                .push("the component's name is not in the file name: say --component NAME".to_owned());
+        }
+        if self.version.is_none() {
+            self.faults
+                .push("the version is not in the file name (Name_1.2.jar): say --version 1.2".to_owned());
+        }
+        let how = options.how.or(guess.how);
+        if how.is_none() && self.length > 0 {
+            let hint =
+                "neither an ELF program, a script with #!, a JAR nor Python: say --how exec, jar or python";
+            self.faults.push(hint.to_owned());
+        }
+        let program = self.file_name.parse::<PayloadPath>();
+        if let Err(error) = &program {
+            self.faults.push(error.to_string());
+        }
+        let (Some(component), Some(version), Some(how), Ok(program)) =
+            (self.component.clone(), self.version.clone(), how, program)
+        else {
+            return;
+        };
+        let run = Run {
+            args: options.args.clone(),
+            ..Run::plain(how, program)
+        };
+        let mut manifest = Manifest::new(component, version, run);
+        manifest.arch = options.arch.or(self.found_arch);
+        if let Some(health) = &options.health {
+            manifest.health = health.clone();
+        }
+        manifest.start_seconds = options.start_seconds.unwrap_or(manifest.start_seconds);
+        manifest.probation_seconds = options.probation_seconds.unwrap_or(manifest.probation_seconds);
+        manifest.about.description.clone_from(&options.description);
+        manifest.about.vendor.clone_from(&options.vendor);
+        manifest.about.developer.clone_from(&options.developer);
+        manifest.about.license.clone_from(&options.license);
+        self.manifest = Some(manifest);
+    }
+
+    /// A tar that is a package already: unpacked once for trial, as a device will.
+    fn take_package(&mut self, options: &Options, drafts: &Path) -> Result<(), DraftError> {
+        let open = || {
+            File::open(&self.file).map_err(|source| DraftError::Read {
+                path: self.file.clone(),
+                source,
+            })
+        };
+        let manifest = match release::read_manifest(open()?) {
+            Ok(manifest) => manifest,
+            Err(error) => {
+                self.faults.push(chain(&error));
+                return Ok(());
+            }
+        };
+        let trial = drafts.join(format!("{}.trial", self.digest));
+        durable::remove_tree(&trial)?;
+        durable::create_dir(&trial, 0o700)?;
+        let unpacked = release::unpack(open()?, &trial, &release::UnpackLimits::default());
+        let program = trial.join("payload").join(manifest.run.program.as_str());
+        match &unpacked {
+            Ok(_) => match read_head(&program) {
+                Ok(head) => self.look_at_program(&head),
+                Err(_) => self.faults.push(format!(
+                    "the program payload/{} is not in it",
+                    manifest.run.program
+                )),
+            },
+            Err(error) => self.faults.push(chain(error)),
+        }
+        durable::remove_tree(&trial)?;
+        self.take_manifest(options, manifest);
+        Ok(())
+    }
+
+    fn read_folder(path: &Path, options: &Options, drafts: &Path) -> Result<Self, DraftError> {
+        let name = path
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        let guess = release::guess(&name, b"");
+        let mut draft = Self {
+            source: path.to_owned(),
+            file: path.to_owned(),
+            file_name: String::new(),
+            form: Form::Package,
+            length: 0,
+            digest: Digest::of(b""),
+            component: options.component.clone().or(guess.component),
+            version: options.version.clone().or(guess.version),
+            manifest: None,
+            is_elf: false,
+            found_arch: None,
+            named_arch: None,
+            faults: Vec::new(),
+            seen: Seen {
+                device: 0,
+                inode: 0,
+                length: 0,
+                changed: (0, 0),
+            },
+        };
+        // First the digest, then the bytes: the store takes files by their digest and checks it.
+        let mut counted = Counted::default();
+        let packed = match release::pack(path, &mut counted) {
+            Ok(packed) => packed,
+            Err(release::PackError::Io { path, source, .. }) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(DraftError::Read { path, source });
+            }
+            Err(error) => {
+                draft.faults.push(chain(&error));
+                return Ok(draft);
+            }
+        };
+        draft.length = counted.hasher.length();
+        draft.digest = counted.hasher.finish();
+        let program = path.join("payload").join(packed.manifest.run.program.as_str());
+        draft.look_at_program(&read_head(&program).map_err(|source| DraftError::Read {
+            path: program,
+            source,
+        })?);
+        let Manifest {
+            component, version, ..
+        } = &packed.manifest;
+        draft.file_name = release::mend_file_name(&format!("{component}_{version}.tar"));
+        draft.file = keep(path, draft.digest, draft.length, drafts)?;
+        let meta = std::fs::metadata(&draft.file);
+        let meta = meta.map_err(|source| DraftError::Read {
+            path: draft.file.clone(),
+            source,
+        })?;
+        draft.seen = Seen::of(&meta);
+        draft.take_manifest(options, packed.manifest);
+        Ok(draft)
+    }
+
+    /// What stands in a package counts; options may repeat it, not change it.
+    fn take_manifest(&mut self, options: &Options, mut manifest: Manifest) {
+        let mut differs = |what: &str, said: Option<String>, found: String| {
+            if let Some(said) = said.filter(|said| *said != found) {
+                self.faults.push(format!(
+                    "--{what} says {said}, update.toml says {found}: change one of them"
+                ));
+            }
+        };
+        differs(
+            "component",
+            options.component.as_ref().map(ToString::to_string),
+            manifest.component.to_string(),
+        );
+        differs(
+            "version",
+            options.version.as_ref().map(ToString::to_string),
+            manifest.version.to_string(),
+        );
+        if options.describes() {
+            self.faults
+                .push("a package is described by its update.toml: write the options into it".to_owned());
+        }
+        self.named_arch = manifest.arch;
+        manifest.arch = manifest.arch.or(self.found_arch);
+        self.component = Some(manifest.component.clone());
+        self.version = Some(manifest.version.clone());
+        self.manifest = Some(manifest);
+    }
+
+    /// What the first bytes of the program say: the processor, and whether a kernel would start it.
+    fn look_at_program(&mut self, head: &[u8]) {
+        self.found_arch = Arch::of_elf(head);
+        self.is_elf = head.starts_with(b"\x7fELF");
+        if !self.is_elf {
+            return;
+        }
+        // ELF header, System V ABI chapter 4: e_type at 16; 2 is a program, 3 one that can lie anywhere.
+        let kind = match (head.get(5), head.get(16), head.get(17)) {
+            (Some(2), Some(high), Some(low)) => u16::from_be_bytes([*high, *low]),
+            (_, Some(low), Some(high)) => u16::from_le_bytes([*low, *high]),
+            _ => 0,
+        };
+        if head.len() < 52 {
+            self.faults.push("the ELF header is cut off".to_owned());
+        } else if !matches!(kind, 2 | 3) {
+            self.faults.push(
+                "the ELF file is no program (an object file, a library archive or a core dump)".to_owned(),
+            );
+        }
+    }
+}
+
+/// Packs again, into the store; the store refuses if the folder has changed meanwhile.
+fn keep(folder: &Path, digest: Digest, length: u64, drafts: &Path) -> Result<PathBuf, DraftError> {
+    let store = Store::open(drafts)?;
+    if store.has(&digest) == Some(length) {
+        return Ok(store.path(&digest));
+    }
+    forget_old(&store)?;
+    let changed = || DraftError::Changed(folder.to_owned());
+    let mut incoming = store.begin(digest, length)?;
+    incoming.restart()?;
+    let mut failed = None;
+    let packed = release::pack(
+        folder,
+        Kept {
+            incoming: &mut incoming,
+            failed: &mut failed,
+        },
+    );
+    let kept = match failed {
+        Some(error) => Err(error),
+        None => {
+            packed.map_err(|_| changed())?;
+            incoming.finish().map(|finished| finished.path)
+        }
+    };
+    kept.map_err(|error| match error {
+        StoreError::TooLong { .. } | StoreError::Incomplete { .. } | StoreError::WrongDigest { .. } => {
+            changed()
+        }
+        other => other.into(),
+    })
+}
+
+/// Keeps the drafts folder small: packing again costs seconds, a full disk costs an afternoon.
+fn forget_old(store: &Store) -> Result<(), DraftError> {
+    let mut found: Vec<_> = store.list()?.into_iter().map(|stored| stored.digest).collect();
+    found.sort_by_key(|digest| {
+        std::fs::metadata(store.path(digest))
+            .and_then(|meta| meta.modified())
+            .ok()
+    });
+    let too_many = (found.len() + 1).saturating_sub(DRAFTS);
+    for digest in found.iter().take(too_many) {
+        store.remove(digest)?;
+    }
+    Ok(())
+}
+
+/// Hashes and counts what is written to it.
+#[derive(Default)]
+struct Counted {
+    hasher: Hasher,
+}
+
+impl Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.hasher.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes into the store and remembers the store's own error, which says more than an `io::Error`.
+struct Kept<'a> {
+    incoming: &'a mut durable::Incoming,
+    failed: &'a mut Option<StoreError>,
+}
+
+impl Write for Kept<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.incoming.write(bytes) {
+            Ok(()) => Ok(bytes.len()),
+            Err(error) => {
+                *self.failed = Some(error);
+                Err(io::Error::other("the drafts folder refused"))
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct Hashed {
+    head: Vec<u8>,
+    digest: Digest,
+    seen: Seen,
+}
+
+/// Reads a file once: its digest, its first bytes, and how it looked.
+fn hash(path: &Path, sink: &Sink) -> Result<Hashed, DraftError> {
+    let failed = |source| DraftError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let mut file = File::open(path).map_err(failed)?;
+    let seen = Seen::of(&file.metadata().map_err(failed)?);
+    let mut hasher = Hasher::new();
+    let mut head = Vec::new();
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        let count = match file.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(failed(error)),
+        };
+        let bytes = buffer.get(..count).unwrap_or_default();
+        if head.len() < HEAD_BYTES {
+            head.extend(bytes.iter().take(HEAD_BYTES - head.len()));
+        }
+        hasher.update(bytes);
+        sink(&Progress::Reading {
+            done: hasher.length(),
+            total: seen.length,
+        });
+    }
+    let after = Seen::of(&file.metadata().map_err(failed)?);
+    if after != seen || hasher.length() != seen.length {
+        return Err(DraftError::Changed(path.to_owned()));
+    }
+    Ok(Hashed {
+        head,
+        digest: hasher.finish(),
+        seen,
+    })
+}
+
+fn read_head(path: &Path) -> io::Result<Vec<u8>> {
+    let mut head = Vec::with_capacity(HEAD_BYTES);
+    File::open(path)?.take(HEAD_BYTES as u64).read_to_end(&mut head)?;
+    Ok(head)
+}
+
+/// An error with its causes in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let more = cause.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        next = cause.source();
+    }
+    text
+}

@@ -1,0 +1,306 @@
+//! A new site: the author's, the repository's and the gateway's folders, with every key and certificate that
+//! belongs in them. All of it or nothing: it is made beside the place where it goes and moved there last.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use certs::{Host, Issued, SiteAuthority};
+use protocol::{Name, Role};
+use tuf::{Digest, Ed25519Signer, Signer as _, UnixTime};
+
+use crate::config::{Config, Folder};
+use crate::limits::{ROOT_SECONDS, TARGETS_SECONDS};
+use crate::passphrase::{Passphrase, PassphraseError};
+use crate::roles;
+use crate::signing::{AuthorKey, KeyError, KeyType, plain_pem, seal};
+
+/// Ports when nothing else is said.
+pub const REPOSITORY_PORT: u16 = 7100;
+
+/// What the new site is to be.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The folder to make.
+    pub dir: PathBuf,
+    /// The site's name.
+    pub site: Name,
+    /// The author's name.
+    pub author: Name,
+    /// The repository's name.
+    pub repository: Name,
+    /// The gateway's name.
+    pub manager: Name,
+    /// Where the author and the gateway reach the repository.
+    pub repository_host: Host,
+    /// On which port.
+    pub repository_port: u16,
+    /// Where the repository listens; chosen from its address if not given.
+    pub repository_listen: Option<SocketAddr>,
+    /// Where devices reach the gateway.
+    pub manager_host: Host,
+    /// Where the gateway listens for devices; its own default if not given.
+    pub manager_listen: Option<SocketAddr>,
+    /// Where the gateway lets devices join; its own default if not given.
+    pub enroll_listen: Option<SocketAddr>,
+    /// Kind of the key that signs releases.
+    pub targets_key: KeyType,
+    /// Kind of the root key.
+    pub root_key: KeyType,
+}
+
+impl Plan {
+    /// A site on this machine alone, to be changed as needed.
+    ///
+    /// # Errors
+    /// None but those of the fixed names, which are valid.
+    pub fn local(dir: &Path, site: Name) -> Result<Self, protocol::NameError> {
+        let here = Host::Address(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        Ok(Self {
+            dir: dir.to_owned(),
+            site,
+            author: "author".parse()?,
+            repository: "repository".parse()?,
+            manager: "gateway".parse()?,
+            repository_host: here.clone(),
+            repository_port: REPOSITORY_PORT,
+            repository_listen: None,
+            manager_host: here,
+            manager_listen: None,
+            enroll_listen: None,
+            targets_key: KeyType::Rsa,
+            root_key: KeyType::Ed25519,
+        })
+    }
+
+    fn repository_url(&self) -> String {
+        format!(
+            "https://{}:{}",
+            authority(&self.repository_host),
+            self.repository_port
+        )
+    }
+
+    fn repository_listen(&self) -> SocketAddr {
+        self.repository_listen.unwrap_or_else(|| {
+            let local = match &self.repository_host {
+                Host::Address(address) => address.is_loopback(),
+                Host::Name(name) => name == "localhost",
+            };
+            let all = if local {
+                Ipv4Addr::LOCALHOST
+            } else {
+                Ipv4Addr::UNSPECIFIED
+            };
+            SocketAddr::from((all, self.repository_port))
+        })
+    }
+}
+
+/// The host as it stands in a URL.
+fn authority(host: &Host) -> String {
+    match host {
+        Host::Address(IpAddr::V6(address)) => format!("[{address}]"),
+        Host::Address(IpAddr::V4(address)) => address.to_string(),
+        Host::Name(name) => name.clone(),
+    }
+}
+
+/// The same without brackets, as a setting.
+fn host_text(host: &Host) -> String {
+    match host {
+        Host::Address(address) => address.to_string(),
+        Host::Name(name) => name.clone(),
+    }
+}
+
+/// What was made.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Made {
+    /// The site's folder.
+    pub dir: PathBuf,
+    /// SHA-256 of `root.json`: devices compare it when they take the root.
+    pub root_fingerprint: Digest,
+    /// SHA-256 of the site's authority certificate: joining codes carry it.
+    pub ca_fingerprint: Digest,
+    /// When the root has to be renewed.
+    pub root_expires: UnixTime,
+}
+
+/// Why there is no new site.
+#[derive(Debug, thiserror::Error)]
+pub enum InitError {
+    /// Something is there.
+    #[error("{} is there already and not empty: choose another folder, nothing was changed", .0.display())]
+    Exists(PathBuf),
+    /// `/`, or something without a name.
+    #[error("{} cannot be a site's folder: give a path with a name", .0.display())]
+    NoName(PathBuf),
+    /// The passphrase is too weak.
+    #[error("this passphrase cannot protect the keys")]
+    Passphrase(#[from] PassphraseError),
+    /// A key cannot be made.
+    #[error("cannot make the author's keys: nothing was changed")]
+    Key(#[from] KeyError),
+    /// A certificate cannot be made.
+    #[error("cannot make the site's certificates: nothing was changed")]
+    Certificate(#[from] certs::Error),
+    /// The metadata cannot be made.
+    #[error("cannot make the first metadata: nothing was changed")]
+    Roles(#[from] roles::RolesError),
+    /// Setting up the trust in the own repository failed.
+    #[error("cannot set up the author's trust: nothing was changed")]
+    Trust(#[from] durable::TrustError),
+    /// A settings file cannot be written as TOML.
+    #[error("cannot write the settings: nothing was changed")]
+    Toml(#[from] toml::ser::Error),
+    /// The disk refused.
+    #[error("cannot write the site: nothing was changed")]
+    Disk(#[from] durable::Error),
+}
+
+/// Makes the site.
+///
+/// # Errors
+/// [`InitError`]; the place is then as it was.
+pub fn init(plan: &Plan, passphrase: &Passphrase, now: UnixTime) -> Result<Made, InitError> {
+    passphrase.check_new()?;
+    let unfinished = beside(&plan.dir)?;
+    if !is_free(&plan.dir) {
+        return Err(InitError::Exists(plan.dir.clone()));
+    }
+    // What an interrupted run has left is of no use: nobody has got any of its keys yet.
+    durable::remove_tree(&unfinished)?;
+    let made = build(plan, &unfinished, passphrase, now).and_then(|made| {
+        durable::sync_tree(&unfinished)?;
+        durable::rename_dir(&unfinished, &plan.dir)?;
+        Ok(made)
+    });
+    if made.is_err() {
+        // The first error is the one to tell.
+        let _ = durable::remove_tree(&unfinished);
+    }
+    made
+}
+
+/// Where the site is built: a hidden folder beside its place, on the same file system.
+fn beside(dir: &Path) -> Result<PathBuf, InitError> {
+    let no_name = || InitError::NoName(dir.to_owned());
+    let mut name = std::ffi::OsString::from(".");
+    name.push(dir.file_name().ok_or_else(no_name)?);
+    name.push(".unfinished");
+    Ok(dir.with_file_name(name))
+}
+
+fn is_free(dir: &Path) -> bool {
+    match std::fs::read_dir(dir) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+    }
+}
+
+fn build(plan: &Plan, at: &Path, passphrase: &Passphrase, now: UnixTime) -> Result<Made, InitError> {
+    let ca = SiteAuthority::create(&plan.site, now)?;
+    let (root_key, root_pkcs8) = AuthorKey::generate(plan.root_key)?;
+    let (targets_key, targets_pkcs8) = AuthorKey::generate(plan.targets_key)?;
+    let (online, online_pkcs8) = Ed25519Signer::generate().map_err(KeyError::from)?;
+    let root_expires = now.plus_seconds(ROOT_SECONDS);
+    let root = roles::first_root(
+        &root_key,
+        &targets_key.public_key(),
+        &online.public_key(),
+        root_expires,
+    )?;
+    let targets = roles::first_targets(&targets_key, now.plus_seconds(TARGETS_SECONDS))?;
+
+    let author = Folder::new(&at.join("author"));
+    for dir in [&author.dir, &author.roots(), &author.records(), &author.drafts()] {
+        durable::create_dir(dir, 0o700)?;
+    }
+    secret(&author.ca_key(), &seal(&ca.key_der(), passphrase)?)?;
+    secret(&author.root_key(), &seal(&root_pkcs8, passphrase)?)?;
+    secret(&author.targets_key(), &seal(&targets_pkcs8, passphrase)?)?;
+    public(&author.ca(), ca.certificate_pem())?;
+    for path in [author.root(), author.root_version(1)] {
+        public(&path, &root)?;
+    }
+    public(&author.targets(), &targets)?;
+    durable::TrustStore::create(author.trust(), &root, None)?;
+    let issued = ca.issue(Role::Author, &plan.author, &[], certs::life::LEAF, now)?;
+    leaf(&author.dir, &issued)?;
+    let config = Config {
+        site: plan.site.clone(),
+        name: plan.author.clone(),
+        repository: plan.repository_url(),
+    };
+    public(&author.config(), toml::to_string(&config)?)?;
+
+    let repository = at.join("repository");
+    durable::create_dir(&repository, 0o700)?;
+    let hosts = [plan.repository_host.clone()];
+    let issued = ca.issue(Role::Repository, &plan.repository, &hosts, certs::life::LEAF, now)?;
+    leaf(&repository, &issued)?;
+    public(&repository.join("ca.pem"), ca.certificate_pem())?;
+    public(&repository.join("root.json"), &root)?;
+    public(&repository.join("targets.json"), &targets)?;
+    secret(&repository.join("online-key.pem"), &plain_pem(&online_pkcs8)?)?;
+    public(&repository.join("repo.toml"), repository_settings(plan))?;
+
+    let manager = at.join("manager");
+    durable::create_dir(&manager, 0o700)?;
+    let hosts = [plan.manager_host.clone()];
+    let issued = ca.issue(Role::Manager, &plan.manager, &hosts, certs::life::LEAF, now)?;
+    leaf(&manager, &issued)?;
+    public(&manager.join("ca.pem"), ca.certificate_pem())?;
+    public(&manager.join("root.json"), &root)?;
+    let devices = ca.device_authority(now)?;
+    secret(&manager.join("device-ca-key.pem"), &devices.key_pem())?;
+    public(&manager.join("device-ca.pem"), devices.certificate_pem())?;
+    public(&manager.join("manager.toml"), manager_settings(plan))?;
+
+    Ok(Made {
+        dir: plan.dir.clone(),
+        root_fingerprint: Digest::of(&root),
+        ca_fingerprint: ca.fingerprint()?,
+        root_expires,
+    })
+}
+
+fn leaf(dir: &Path, issued: &Issued) -> Result<(), durable::Error> {
+    certs::files::write_issued(&dir.join("tls.pem"), &dir.join("tls-key.pem"), issued)
+}
+
+fn secret(path: &Path, pem: &str) -> Result<(), durable::Error> {
+    durable::replace(path, pem.as_bytes(), 0o600)
+}
+
+fn public(path: &Path, bytes: impl AsRef<[u8]>) -> Result<(), durable::Error> {
+    durable::replace(path, bytes.as_ref(), 0o644)
+}
+
+fn repository_settings(plan: &Plan) -> String {
+    let Plan { site, repository, .. } = plan;
+    let listen = plan.repository_listen();
+    format!(
+        "# The repository of site {site}.\nsite = \"{site}\"\nname = \"{repository}\"\nlisten = \"{listen}\"\n"
+    )
+}
+
+fn manager_settings(plan: &Plan) -> String {
+    use std::fmt::Write as _;
+    let Plan { site, manager, .. } = plan;
+    let (url, host) = (plan.repository_url(), host_text(&plan.manager_host));
+    let mut text = format!(
+        "# The gateway of site {site}.\nsite = \"{site}\"\nname = \"{manager}\"\nrepositories = [\"{url}\"]\n\
+         # What devices dial.\nhost = \"{host}\"\n"
+    );
+    for (setting, listen) in [
+        ("listen_devices", plan.manager_listen),
+        ("listen_enroll", plan.enroll_listen),
+    ] {
+        if let Some(listen) = listen {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "{setting} = \"{listen}\"");
+        }
+    }
+    text
+}

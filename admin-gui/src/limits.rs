@@ -1,0 +1,56 @@
+//! Every cap of this program, each with its reason.
+
+use std::time::Duration;
+
+/// Characters of a new passphrase: it is all that stands between a stolen disk and signed software.
+pub const PASSPHRASE_MIN: usize = 12;
+/// Bytes of a passphrase read from a descriptor or a credential: more is the wrong file.
+pub const PASSPHRASE_MAX: usize = 1024;
+/// Bits of a new RSA key; verifiers of a release accept nothing below.
+pub const RSA_BITS: usize = 3072;
+/// Most RSA bits that are accepted: twice as long signs eight times slower.
+pub const RSA_BITS_MAX: usize = 8192;
+
+/// Bytes of `author.toml`.
+pub const CONFIG_BYTES: u64 = 64 << 10;
+/// Bytes of `update.toml`.
+pub const MANIFEST_BYTES: u64 = 256 << 10;
+/// Bytes at a file's start that tell what it is: an ELF header and a `#!` line fit in.
+pub const HEAD_BYTES: usize = 4096;
+
+/// Seconds to connect, TLS included.
+pub const CONNECT: Duration = Duration::from_secs(10);
+/// Seconds without a byte from the repository before a read is given up.
+pub const READ: Duration = Duration::from_secs(30);
+/// Bytes of one upload request; a broken link costs at most this much again.
+pub const PIECE: u64 = 16 << 20;
+/// Bytes per read while uploading: the unit of progress.
+pub const CHUNK: usize = 128 << 10;
+/// Bytes of an answer that is not metadata and not a page of reports: a receipt with its steps.
+pub const ANSWER_BYTES: usize = 1 << 20;
+/// Bytes of one page of reports: `REPORTS_PAGE` of the largest reports.
+pub const REPORT_PAGE_BYTES: usize = 32 << 20;
+/// Reports asked for at once.
+pub const REPORTS_PAGE: u64 = 100;
+/// Pages of reports read for one view; ten thousand reports are more than a person reads.
+pub const REPORT_PAGES: usize = 100;
+
+/// Times that a broken upload is picked up again within one publish.
+pub const UPLOAD_TRIES: u32 = 5;
+/// First wait between two tries; doubles, with full jitter, up to [`UPLOAD_WAIT_MAX`].
+pub const UPLOAD_WAIT: Duration = Duration::from_millis(250);
+/// Longest wait between two tries.
+pub const UPLOAD_WAIT_MAX: Duration = Duration::from_secs(4);
+/// Times that a publish is tried again because somebody else published in between.
+pub const CONFLICT_TRIES: u32 = 4;
+
+/// Lifetime of a root: one year.
+pub const ROOT_SECONDS: i64 = 365 * 86_400;
+/// Lifetime of a targets role: 180 days.
+pub const TARGETS_SECONDS: i64 = 180 * 86_400;
+/// Root files handed back at once: a key change a month for decades.
+pub const ROOTS: u32 = 1024;
+/// Lines of the upload record that one view reads.
+pub const RECORDS: usize = 10_000;
+/// Packed folders kept in `drafts/`; the oldest go first.
+pub const DRAFTS: usize = 4;

@@ -1,0 +1,106 @@
+//! The author's metadata: the first root and targets roles, and their successors.
+
+use protocol::author::RoleFile;
+use tuf::editor::{RootEditor, TargetsEditor};
+use tuf::{Digest, PublicKey, Role, SignError, Signer, UnixTime};
+
+/// Why metadata could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum RolesError {
+    /// A verifier would not accept it.
+    #[error("the new metadata would not be accepted")]
+    Rules(#[from] tuf::Error),
+    /// The key did not sign.
+    #[error("the key did not sign")]
+    Sign(#[from] SignError),
+    /// Not text, though all JSON is.
+    #[error("the new metadata is not text")]
+    Text,
+}
+
+/// A role as it was signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedRole {
+    /// Its version.
+    pub version: u64,
+    /// When it expires.
+    pub expires: UnixTime,
+    /// SHA-256 of its bytes.
+    pub digest: Digest,
+    /// The file as it travels.
+    pub file: RoleFile,
+}
+
+impl SignedRole {
+    fn new(role: &Role, version: u64, expires: UnixTime, bytes: Vec<u8>) -> Result<Self, RolesError> {
+        let digest = Digest::of(&bytes);
+        let body = String::from_utf8(bytes).map_err(|_| RolesError::Text)?;
+        Ok(Self {
+            version,
+            expires,
+            digest,
+            file: RoleFile {
+                name: role.versioned_file_name(version),
+                body,
+            },
+        })
+    }
+}
+
+/// The first root: one key for each of root and targets, the repository's online key for the rest.
+///
+/// # Errors
+/// [`RolesError`].
+pub fn first_root(
+    root: &dyn Signer,
+    targets: &PublicKey,
+    online: &PublicKey,
+    expires: UnixTime,
+) -> Result<Vec<u8>, RolesError> {
+    let unsigned = RootEditor::new(expires)
+        .add_key(&Role::Root, root.public_key())
+        .add_key(&Role::Targets, targets.clone())
+        .add_key(&Role::Snapshot, online.clone())
+        .add_key(&Role::Timestamp, online.clone())
+        .build()?;
+    let signed = unsigned.sign(root)?;
+    signed.check_root(None)?;
+    Ok(signed.bytes())
+}
+
+/// The same root with a later expiry, one version higher.
+///
+/// # Errors
+/// [`RolesError`]; among others when this key alone is not enough for the root's threshold.
+pub fn renewed_root(base: &[u8], root: &dyn Signer, expires: UnixTime) -> Result<SignedRole, RolesError> {
+    let before = tuf::editor::Signed::<tuf::Root>::from_bytes(base)?.view()?;
+    let signed = RootEditor::from_existing(base)?
+        .expires(expires)
+        .build()?
+        .sign(root)?;
+    signed.check_root(Some(&before))?;
+    SignedRole::new(&Role::Root, signed.view()?.version, expires, signed.bytes())
+}
+
+/// Targets that list nothing: the repository of a new site is empty, not broken.
+///
+/// # Errors
+/// [`RolesError`].
+pub fn first_targets(targets: &dyn Signer, expires: UnixTime) -> Result<Vec<u8>, RolesError> {
+    Ok(TargetsEditor::new(expires).build()?.sign(targets)?.bytes())
+}
+
+/// The successor of `base` with one change, one version higher.
+///
+/// # Errors
+/// [`RolesError`].
+pub fn next_targets(
+    base: &[u8],
+    targets: &dyn Signer,
+    expires: UnixTime,
+    change: impl FnOnce(TargetsEditor) -> TargetsEditor,
+) -> Result<SignedRole, RolesError> {
+    let editor = TargetsEditor::from_existing(base)?.expires(expires);
+    let signed = change(editor).build()?.sign(targets)?;
+    SignedRole::new(&Role::Targets, signed.view()?.version, expires, signed.bytes())
+}

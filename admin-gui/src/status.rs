@@ -1,0 +1,168 @@
+//! Where things stand: per component and per role, and what the devices made of it.
+
+use std::collections::BTreeMap;
+
+use protocol::{Identity, UpdateId};
+use release::{Component, Version};
+use serde::Serialize;
+use tuf::{Role, UnixTime};
+
+use crate::desk::{Desk, View};
+use crate::draft::chain;
+use crate::fleet::Reports;
+
+/// Days before an expiry from which on it is shown as a warning.
+const WARN_DAYS: i64 = 30;
+
+/// The whole picture.
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    /// Who asks.
+    pub author: Identity,
+    /// The repository's address.
+    pub repository: String,
+    /// Why the repository's state could not be verified now; what follows is what was verified last.
+    pub trouble: Option<String>,
+    /// The repository has no metadata yet.
+    pub is_empty: bool,
+    /// Since when nothing new would be accepted by devices.
+    pub stale_since: Option<UnixTime>,
+    /// The metadata roles.
+    pub roles: Vec<RoleStatus>,
+    /// The components.
+    pub components: Vec<ComponentStatus>,
+    /// Reports that do not verify.
+    pub refused_reports: Vec<String>,
+}
+
+/// One role of the metadata.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RoleStatus {
+    /// `root`, `timestamp`, `snapshot` or `targets`.
+    pub role: String,
+    /// Its version.
+    pub version: u64,
+    /// When it expires.
+    pub expires: UnixTime,
+    /// Whole days until then; negative when it is past.
+    pub days_left: i64,
+    /// What to do, if something is to be done soon.
+    pub advice: Option<String>,
+}
+
+/// One component.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ComponentStatus {
+    /// Its name.
+    pub component: Component,
+    /// The version that devices are to run; none if all are withdrawn.
+    pub current: Option<Version>,
+    /// When it was released.
+    pub released: Option<UnixTime>,
+    /// Its update.
+    pub update: Option<UpdateId>,
+    /// All versions, oldest first.
+    pub versions: Vec<Version>,
+    /// Those of them that are withdrawn.
+    pub withdrawn: Vec<Version>,
+    /// How the current update ended: how many devices for each outcome.
+    pub outcomes: BTreeMap<String, usize>,
+    /// Where it did not end well, `device: reason`.
+    pub reasons: Vec<String>,
+}
+
+impl Desk {
+    /// Looks at the repository and its reports; where that fails, shows what was verified last and says so.
+    ///
+    /// # Errors
+    /// Only when this desk's own trust cannot be read.
+    pub async fn status(&self) -> Result<Status, durable::TrustError> {
+        let (view, trouble) = match self.look().await {
+            Ok(view) => (view, None),
+            Err(error) => (self.remembered()?, Some(chain(&error))),
+        };
+        let (reports, trouble) = match (trouble, view.is_empty) {
+            (None, false) => match self.reports().await {
+                Ok(reports) => (reports, None),
+                Err(error) => (Reports::default(), Some(format!("no reports: {}", chain(&error)))),
+            },
+            (trouble, _) => (Reports::default(), trouble),
+        };
+        let now = self.senses.now();
+        Ok(Status {
+            author: self.author.clone(),
+            repository: self.repository.base().to_owned(),
+            trouble,
+            is_empty: view.is_empty,
+            stale_since: view.state.stale_since(now),
+            roles: roles(&view, now),
+            components: components(&view, &reports),
+            refused_reports: reports.refused,
+        })
+    }
+}
+
+fn roles(view: &View, now: UnixTime) -> Vec<RoleStatus> {
+    let state = &view.state;
+    let root = state.root();
+    [
+        Some((Role::Root, root.version, root.expires)),
+        state
+            .timestamp()
+            .map(|role| (Role::Timestamp, role.version, role.expires)),
+        state
+            .snapshot()
+            .map(|role| (Role::Snapshot, role.version, role.expires)),
+        state
+            .targets()
+            .map(|role| (Role::Targets, role.version, role.expires)),
+    ]
+    .into_iter()
+    .flatten()
+    .map(|(role, version, expires)| {
+        let days_left = expires.seconds_since(now).div_euclid(86_400);
+        // The repository renews its own two every twelve hours: half their life gone means that it does not.
+        let advice = match role {
+            Role::Root | Role::Targets if days_left < WARN_DAYS => Some("run `admin-gui renew`".to_owned()),
+            Role::Timestamp | Role::Snapshot if days_left < 7 => {
+                Some("the repository does not renew it: look after it".to_owned())
+            }
+            _ => None,
+        };
+        RoleStatus {
+            role: role.to_string(),
+            version,
+            expires,
+            days_left,
+            advice,
+        }
+    })
+    .collect()
+}
+
+fn components(view: &View, reports: &Reports) -> Vec<ComponentStatus> {
+    let describe = |component: Component| {
+        let current = view.catalogue.current(&component).map(|listed| &listed.release);
+        let all = || {
+            view.catalogue
+                .of_component(&component)
+                .map(|listed| &listed.release)
+        };
+        let update: Option<UpdateId> = current.and_then(|release| release.update_id.parse().ok());
+        let (outcomes, reasons) = update.map(|update| reports.outcomes(&update)).unwrap_or_default();
+        ComponentStatus {
+            current: current.map(|release| release.version.clone()),
+            released: current.map(|release| release.released),
+            update,
+            versions: all().map(|release| release.version.clone()).collect(),
+            withdrawn: all()
+                .filter(|release| release.withdrawn.is_some())
+                .map(|release| release.version.clone())
+                .collect(),
+            outcomes,
+            reasons,
+            component,
+        }
+    };
+    view.catalogue.components().into_iter().map(describe).collect()
+}

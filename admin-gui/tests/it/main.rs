@@ -1,0 +1,22 @@
+//! The author's desk against repositories of all kinds, over loopback.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::needless_pass_by_value
+)]
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    reason = "a test binary has no public interface"
+)]
+
+mod checks;
+mod command;
+mod fake;
+mod init;
+mod maintain;
+mod proxy;
+mod publish;
+mod site;
