@@ -431,7 +431,7 @@ impl Reader<'_> {
         let Some(raw) = raw else { return Ok(None) };
         let root = &self.root.signed;
         let keys = root
-            .role(&role)
+            .role(role)
             .ok_or_else(|| Error::damaged("a delegated role in a top-level place"))?;
         let held = Held::verify(
             raw.as_bytes(),
