@@ -106,6 +106,9 @@ pub enum LookError {
     /// The trust cannot be kept.
     #[error("cannot keep what was verified")]
     Trust(#[from] durable::TrustError),
+    /// The trust cannot be reserved for this program.
+    #[error("cannot reserve the folder with what was verified")]
+    Lock(#[source] std::io::Error),
 }
 
 /// Why the key is not ready.
@@ -220,6 +223,7 @@ impl Desk {
     /// [`LookError`]; what was verified before the fault is kept.
     pub async fn look(&self) -> Result<View, LookError> {
         let _turn = self.turn.lock().await;
+        let _lock = self.lock().await?;
         let state = self.trust.load()?;
         let had_timestamp = state.timestamp().is_some();
         let now = self.senses.now();
@@ -242,6 +246,20 @@ impl Desk {
             Err(durable::RefreshError::Fetch(error)) => Err(error.into()),
             Err(durable::RefreshError::Trust(error)) => Err(error.into()),
         }
+    }
+
+    /// Waits for other programs at this desk: the trust has one writer at a time.
+    async fn lock(&self) -> Result<std::fs::File, LookError> {
+        let path = self.folder.trust();
+        let locked = tokio::task::spawn_blocking(move || {
+            let file = std::fs::File::open(path)?;
+            file.lock()?;
+            Ok(file)
+        });
+        locked
+            .await
+            .unwrap_or_else(|error| Err(std::io::Error::other(error)))
+            .map_err(LookError::Lock)
     }
 
     /// What was verified last, without asking anybody.

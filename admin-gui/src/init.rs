@@ -16,6 +16,12 @@ use crate::signing::{AuthorKey, KeyError, KeyType, plain_pem, seal};
 
 /// Ports when nothing else is said.
 pub const REPOSITORY_PORT: u16 = 7100;
+/// The gateway's port for devices.
+pub const DEVICES_PORT: u16 = 7101;
+/// Its port for joining.
+pub const ENROLL_PORT: u16 = 7102;
+/// Its port for metrics, on loopback.
+pub const METRICS_PORT: u16 = 7103;
 
 /// What the new site is to be.
 #[derive(Debug, Clone)]
@@ -81,18 +87,19 @@ impl Plan {
     }
 
     fn repository_listen(&self) -> SocketAddr {
-        self.repository_listen.unwrap_or_else(|| {
-            let local = match &self.repository_host {
-                Host::Address(address) => address.is_loopback(),
-                Host::Name(name) => name == "localhost",
-            };
-            let all = if local {
-                Ipv4Addr::LOCALHOST
-            } else {
-                Ipv4Addr::UNSPECIFIED
-            };
-            SocketAddr::from((all, self.repository_port))
-        })
+        let all = || SocketAddr::from((Ipv4Addr::UNSPECIFIED, self.repository_port));
+        let local =
+            loopback(&self.repository_host).map(|address| SocketAddr::from((address, self.repository_port)));
+        self.repository_listen
+            .unwrap_or_else(|| local.unwrap_or_else(all))
+    }
+}
+
+/// The address of a host that only this machine can reach: such a site listens nowhere else.
+fn loopback(host: &Host) -> Option<IpAddr> {
+    match host {
+        Host::Address(address) => Some(*address).filter(IpAddr::is_loopback),
+        Host::Name(name) => (name == "localhost").then_some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
     }
 }
 
@@ -293,9 +300,13 @@ fn manager_settings(plan: &Plan) -> String {
         "# The gateway of site {site}.\nsite = \"{site}\"\nname = \"{manager}\"\nrepositories = [\"{url}\"]\n\
          # What devices dial.\nhost = \"{host}\"\n"
     );
+    let local = loopback(&plan.manager_host);
+    let at =
+        |given: Option<SocketAddr>, port| given.or(local.map(|address| SocketAddr::from((address, port))));
     for (setting, listen) in [
-        ("listen_devices", plan.manager_listen),
-        ("listen_enroll", plan.enroll_listen),
+        ("listen_devices", at(plan.manager_listen, DEVICES_PORT)),
+        ("listen_enroll", at(plan.enroll_listen, ENROLL_PORT)),
+        ("metrics", at(None, METRICS_PORT)),
     ] {
         if let Some(listen) = listen {
             // Writing to a String cannot fail.

@@ -6,6 +6,8 @@ use std::time::Duration;
 pub const PASSPHRASE_MIN: usize = 12;
 /// Bytes of a passphrase read from a descriptor or a credential: more is the wrong file.
 pub const PASSPHRASE_MAX: usize = 1024;
+/// Times that a person at a terminal may mistype the passphrase.
+pub const PASSPHRASE_TRIES: u32 = 3;
 /// Bits of a new RSA key; verifiers of a release accept nothing below.
 pub const RSA_BITS: usize = 3072;
 /// Most RSA bits that are accepted: twice as long signs eight times slower.

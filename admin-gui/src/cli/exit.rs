@@ -94,7 +94,7 @@ fn look(error: &LookError) -> u8 {
     match error {
         LookError::Client(error) => client(error),
         LookError::Behind { .. } | LookError::Expired(_) | LookError::Refused { .. } => DISTRUST,
-        LookError::Trust(_) => DISK,
+        LookError::Trust(_) | LookError::Lock(_) => DISK,
     }
 }
 

@@ -13,11 +13,16 @@ use clap::Parser as _;
 use serde_json::{Value, json};
 
 use crate::cli::args::{Cli, Command, Common, Latency, OnlyRole, PassphraseFrom};
-use crate::desk::{Desk, DeskError, Senses, Unlocked};
+use crate::desk::{Desk, DeskError, Senses, UnlockError, Unlocked};
 use crate::init::{Plan, init};
+use crate::limits::PASSPHRASE_TRIES;
 use crate::maintain::Renewal;
 use crate::passphrase::{Passphrase, Source};
+use crate::preflight::Preflight;
 use crate::publish::{PublishError, Published};
+use crate::signing::KeyError;
+
+const ASK: &str = "Passphrase of the author's keys";
 
 /// Runs the program; the exit code says what kind of thing went wrong (`exit`).
 #[must_use]
@@ -36,7 +41,11 @@ pub fn main() -> ExitCode {
             let code = exit::code(&error);
             let text = one_line(&error);
             if wants_json {
-                print_json(&json!({ "error": text, "exit_code": code }));
+                let report = match error.downcast_ref() {
+                    Some(PublishError::Preflight(report)) => Some(report),
+                    _ => None,
+                };
+                print_json(&json!({ "error": text, "exit_code": code, "preflight": report }));
             }
             eprintln!("admin-gui: {text}");
             ExitCode::from(code)
@@ -87,7 +96,7 @@ fn run(command: Command) -> Result<()> {
         Command::Latency(args) => runtime.block_on(latency(args)),
         Command::Renew(args) => runtime.block_on(async {
             let desk = open(&args.common)?;
-            let passphrase = Passphrase::get(&args.passphrase.source(), "Passphrase of the author's keys")?;
+            let passphrase = Passphrase::get(&args.passphrase.source(), ASK)?;
             let what = match args.only {
                 None => Renewal::All,
                 Some(OnlyRole::Root) => Renewal::Root,
@@ -148,15 +157,14 @@ async fn publish(args: args::Publish) -> Result<()> {
     if !args.common.json {
         print!("{report}");
     }
-    if !report.passes() || args.dry_run {
+    if !report.passes() {
+        return Err(PublishError::Preflight(Box::new(report)).into());
+    }
+    if args.dry_run {
         if args.common.json {
             print_json(&json!({ "preflight": report }));
         }
-        return if report.passes() {
-            Ok(())
-        } else {
-            Err(PublishError::Preflight(Box::new(report)).into())
-        };
+        return Ok(());
     }
     let source = args.passphrase.source();
     if !args.yes && source == Source::Ask && std::io::stdin().is_terminal() && !agreed()? {
@@ -166,11 +174,22 @@ async fn publish(args: args::Publish) -> Result<()> {
     let unlocked = unlock(&desk, &args.passphrase)?;
     let published = unlocked.publish(&draft, &sink).await?;
     if args.common.json {
-        print_json(&json!({ "preflight": report, "published": published }));
+        print_json(&Told {
+            preflight: &report,
+            published: &published,
+        });
     } else {
         show::published(&published);
     }
     Ok(())
+}
+
+/// What a program gets to read of a publish.
+#[derive(serde::Serialize)]
+struct Told<'a> {
+    preflight: &'a Preflight,
+    #[serde(flatten)]
+    published: &'a Published,
 }
 
 fn agreed() -> Result<bool> {
@@ -198,8 +217,21 @@ fn open(common: &Common) -> Result<Desk, DeskError> {
 }
 
 fn unlock(desk: &Desk, from: &PassphraseFrom) -> Result<Unlocked> {
-    let passphrase = Passphrase::get(&from.source(), "Passphrase of the author's keys")?;
-    Ok(desk.unlock(&passphrase)?)
+    let source = from.source();
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let passphrase = Passphrase::get(&source, ASK)?;
+        match desk.unlock(&passphrase) {
+            // Only a person can mistype.
+            Err(UnlockError::Key(error @ KeyError::WrongPassphrase(_)))
+                if source == Source::Ask && std::io::stdin().is_terminal() && tries < PASSPHRASE_TRIES =>
+            {
+                eprintln!("{error}");
+            }
+            other => return Ok(other?),
+        }
+    }
 }
 
 fn told(common: &Common, done: &Published, text: &str) {

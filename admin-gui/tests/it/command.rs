@@ -105,7 +105,7 @@ async fn publish_history_and_status_speak_json() {
     let done = run_beside(publish(), PASSPHRASE).await;
     let told = json(&done);
     assert!(done.status.success(), "{told}");
-    let steps: Vec<_> = told["published"]["events"]
+    let steps: Vec<_> = told["events"]
         .as_array()
         .unwrap()
         .iter()
@@ -120,6 +120,7 @@ async fn publish_history_and_status_speak_json() {
     let again = run_beside(publish(), "").await;
     assert_eq!(again.status.code(), Some(3));
     assert!(String::from_utf8_lossy(&again.stderr).contains("File existed!"));
+    assert_eq!(json(&again)["preflight"]["checks"][0]["verdict"], "refused");
 
     let status = json(&run_beside(words(&["status"], &dir, &fake.url), "").await);
     assert_eq!(status["components"][0]["current"], "1.0.0");

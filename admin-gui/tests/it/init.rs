@@ -156,3 +156,45 @@ fn what_an_interrupted_run_left_is_in_nobodys_way() {
     init(&plan, &passphrase(), Senses::system().now()).unwrap();
     assert!(!left.exists());
 }
+
+#[test]
+fn a_site_on_loopback_listens_there_alone_and_another_one_everywhere() {
+    let settings = |repository: &str, manager: &str| {
+        let temp = tempfile::tempdir().unwrap();
+        let mut plan = Plan::local(&temp.path().join("plant"), "plant".parse().unwrap()).unwrap();
+        plan.targets_key = KeyType::Ed25519;
+        plan.repository_host = repository.parse().unwrap();
+        plan.manager_host = manager.parse().unwrap();
+        init(&plan, &passphrase(), Senses::system().now()).unwrap();
+        let read = |name: &str| {
+            let text = std::fs::read_to_string(plan.dir.join(name)).unwrap();
+            text.parse::<toml::Table>().unwrap()
+        };
+        (
+            read("author/author.toml"),
+            read("repository/repo.toml"),
+            read("manager/manager.toml"),
+        )
+    };
+    let (author, repository, manager) = settings("127.5.5.5", "127.5.5.6");
+    assert_eq!(author["repository"].as_str(), Some("https://127.5.5.5:7100"));
+    assert_eq!(repository["listen"].as_str(), Some("127.5.5.5:7100"));
+    assert_eq!(manager["listen_devices"].as_str(), Some("127.5.5.6:7101"));
+    assert_eq!(manager["listen_enroll"].as_str(), Some("127.5.5.6:7102"));
+    assert_eq!(
+        manager["repositories"][0].as_str(),
+        Some("https://127.5.5.5:7100")
+    );
+
+    let (author, repository, manager) = settings("repo.plant.example", "fd00::7");
+    assert_eq!(
+        author["repository"].as_str(),
+        Some("https://repo.plant.example:7100")
+    );
+    assert_eq!(repository["listen"].as_str(), Some("0.0.0.0:7100"));
+    assert_eq!(manager["host"].as_str(), Some("fd00::7"));
+    assert!(
+        manager.get("listen_devices").is_none(),
+        "the gateway's own default is wanted"
+    );
+}
