@@ -171,6 +171,8 @@ pub struct Desk {
     pub config: Config,
     /// Who the author is.
     pub author: Identity,
+    /// When the author's certificate expires.
+    pub certificate_expires: UnixTime,
     /// Clock and randomness.
     pub senses: Senses,
     pub(crate) repository: Repository,
@@ -207,6 +209,7 @@ impl Desk {
             name: config.name.clone(),
         };
         Ok(Self {
+            certificate_expires: credentials.validity().map_err(mtls::Error::from)?.not_after,
             repository: Repository::new(&config.repository, tls)?,
             trust: Arc::new(durable::TrustStore::open(folder.trust())?),
             turn: Arc::default(),

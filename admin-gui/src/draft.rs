@@ -8,7 +8,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use durable::{Hasher, Store, StoreError};
+use durable::{Disk as _, Hasher, Store, StoreError};
 use release::{Arch, Component, Form, Guess, Health, How, Manifest, PayloadPath, Run, Version};
 use tuf::Digest;
 
@@ -260,22 +260,29 @@ impl Draft {
                 return Ok(());
             }
         };
-        let trial = drafts.join(format!("{}.trial", self.digest));
-        durable::remove_tree(&trial)?;
-        durable::create_dir(&trial, 0o700)?;
-        let unpacked = release::unpack(open()?, &trial, &release::UnpackLimits::default());
-        let program = trial.join("payload").join(manifest.run.program.as_str());
-        match &unpacked {
-            Ok(_) => match read_head(&program) {
-                Ok(head) => self.look_at_program(&head),
-                Err(_) => self.faults.push(format!(
-                    "the program payload/{} is not in it",
-                    manifest.run.program
-                )),
-            },
-            Err(error) => self.faults.push(chain(error)),
+        let trial = Trial::new(drafts, &self.digest)?;
+        let run = &manifest.run;
+        match release::unpack(open()?, &trial.dir, &release::UnpackLimits::default()) {
+            Ok(entries) => {
+                let name = format!("payload/{}", run.program);
+                match entries.iter().find(|entry| entry.path == name) {
+                    None => self.faults.push(format!("the program {name} is not in it")),
+                    Some(entry) if run.how == How::Exec && entry.mode & 0o111 == 0 => {
+                        self.faults
+                            .push(format!("the program {name} is not executable in it"));
+                    }
+                    Some(_) => {
+                        let path = trial.dir.join(name);
+                        let head = read_head(&path).map_err(|source| DraftError::Read { path, source })?;
+                        self.look_at_program(&head);
+                    }
+                }
+            }
+            Err(release::UnpackError::Io { path, source, .. }) => {
+                return Err(DraftError::Read { path, source });
+            }
+            Err(error) => self.faults.push(chain(&error)),
         }
-        durable::remove_tree(&trial)?;
         self.take_manifest(options, manifest);
         Ok(())
     }
@@ -394,6 +401,40 @@ impl Draft {
     }
 }
 
+/// A folder to unpack into for trial. Gone when dropped; one that a killed run left is removed by the next.
+struct Trial {
+    dir: PathBuf,
+    _lock: File,
+}
+
+impl Trial {
+    fn new(drafts: &Path, digest: &Digest) -> Result<Self, DraftError> {
+        let read = |path: &Path| {
+            let path = path.to_owned();
+            |source| DraftError::Read { path, source }
+        };
+        for entry in std::fs::read_dir(drafts).map_err(read(drafts))?.flatten() {
+            let path = entry.path();
+            let is_trial = path.extension().is_some_and(|ending| ending == "trial");
+            if is_trial && File::open(&path).is_ok_and(|dir| dir.try_lock().is_ok()) {
+                durable::remove_tree(&path)?;
+            }
+        }
+        let dir = drafts.join(format!("{digest}.{}.trial", std::process::id()));
+        durable::create_dir(&dir, 0o700)?;
+        let lock = File::open(&dir).map_err(read(&dir))?;
+        lock.lock().map_err(read(&dir))?;
+        Ok(Self { dir, _lock: lock })
+    }
+}
+
+impl Drop for Trial {
+    fn drop(&mut self) {
+        // What stays is removed by the next trial.
+        let _ = durable::remove_tree(&self.dir);
+    }
+}
+
 /// Packs again, into the store; the store refuses if the folder has changed meanwhile.
 fn keep(folder: &Path, digest: Digest, length: u64, drafts: &Path) -> Result<PathBuf, DraftError> {
     let store = Store::open(drafts)?;
@@ -425,6 +466,47 @@ fn keep(folder: &Path, digest: Digest, length: u64, drafts: &Path) -> Result<Pat
         }
         other => other.into(),
     })
+}
+
+/// Packs a folder into a file that does not exist yet: the same bytes that publishing the folder would send.
+///
+/// # Errors
+/// The folder is no package, or the file cannot be written; nothing is left of it then.
+pub fn pack(folder: &Path, out: &Path) -> Result<release::Packed, PackFileError> {
+    let failed = |source| PackFileError::Write {
+        path: out.to_owned(),
+        source,
+    };
+    let file = durable::RealDisk.create_new(out, 0o644).map_err(failed)?;
+    let mut writer = io::BufWriter::new(file);
+    let packed = release::pack(folder, &mut writer).map_err(PackFileError::from);
+    let packed = packed.and_then(|packed| {
+        let file = writer.into_inner().map_err(|error| failed(error.into_error()))?;
+        file.sync_all().map_err(failed)?;
+        Ok(packed)
+    });
+    if packed.is_err() {
+        // The first error is the one to tell.
+        let _ = durable::remove_file(out);
+    }
+    packed
+}
+
+/// Why a folder was not packed into a file.
+#[derive(Debug, thiserror::Error)]
+pub enum PackFileError {
+    /// The file.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The folder.
+    #[error("the folder cannot be packed")]
+    Folder(#[from] release::PackError),
 }
 
 /// Keeps the drafts folder small: packing again costs seconds, a full disk costs an afternoon.

@@ -96,7 +96,7 @@ impl Unlocked {
         let outcome = loop {
             tries += 1;
             match self.withdraw_once(component, version, reason, sink).await {
-                Err(error) if error.is_conflict() && tries < CONFLICT_TRIES => {}
+                Err(error) if error.is_worth_another_try() && tries < CONFLICT_TRIES => {}
                 other => break other,
             }
         };
@@ -143,7 +143,8 @@ impl Unlocked {
         }
         let release = Release::from_custom(target.custom.as_ref().unwrap_or(&serde_json::Value::Null))?;
         let expires = at.plus_seconds(TARGETS_SECONDS);
-        let targets = roles::next_targets(&desk.base_targets(&view)?, &*self.key, expires, |editor| {
+        let (base, root) = (desk.base_targets(&view)?, view.state.root());
+        let targets = roles::next_targets(&base, &*self.key, expires, root, |editor| {
             editor.add_target(&listed.path, &target)
         })?;
         let event = desk.withdrawn(&release, reason);
@@ -210,6 +211,7 @@ impl Unlocked {
                 &base,
                 &*self.key,
                 now.plus_seconds(TARGETS_SECONDS),
+                view.state.root(),
                 |editor| editor,
             )?),
         };

@@ -63,9 +63,13 @@ pub enum PublishError {
 }
 
 impl PublishError {
-    /// Somebody else published in between.
-    pub(crate) fn is_conflict(&self) -> bool {
-        matches!(self, Self::Visible(VisibleError::Conflict(_)))
+    /// Somebody else published in between, or the cable broke and the repository has not heard of it.
+    pub(crate) fn is_worth_another_try(&self) -> bool {
+        match self {
+            Self::Visible(VisibleError::Conflict(_)) => true,
+            Self::Visible(VisibleError::Refused(error)) => error.is_cut(),
+            _ => false,
+        }
     }
 }
 
@@ -164,10 +168,8 @@ impl Run<'_> {
             self.steps.truncate(1);
             tries += 1;
             match self.once(draft).await {
-                Err(error) if error.is_conflict() && tries < CONFLICT_TRIES => {
-                    (self.sink)(&Progress::Trouble(
-                        "somebody else published in between: again".to_owned(),
-                    ));
+                Err(error) if error.is_worth_another_try() && tries < CONFLICT_TRIES => {
+                    (self.sink)(&Progress::Trouble(chain(&error)));
                 }
                 other => return other,
             }
@@ -227,7 +229,8 @@ impl Run<'_> {
         };
         let expires = desk.senses.now().plus_seconds(TARGETS_SECONDS);
         let base = desk.base_targets(view)?;
-        let targets = roles::next_targets(&base, &*self.unlocked.key, expires, |editor| {
+        let root = view.state.root();
+        let targets = roles::next_targets(&base, &*self.unlocked.key, expires, root, |editor| {
             editor.add_target(path.as_str(), &target)
         })?;
         Ok(Change {

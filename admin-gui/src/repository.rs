@@ -88,9 +88,13 @@ impl ClientError {
         match self {
             Self::Unreachable { .. } | Self::Broken { .. } | Self::Silent { .. } => true,
             Self::Refused { status, .. } => {
+                // 423: an earlier request for the same file has not ended yet.
                 matches!(
                     *status,
-                    StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+                    StatusCode::TOO_MANY_REQUESTS
+                        | StatusCode::SERVICE_UNAVAILABLE
+                        | StatusCode::REQUEST_TIMEOUT
+                        | StatusCode::LOCKED
                 )
             }
             _ => false,
@@ -107,6 +111,21 @@ impl ClientError {
                 ..
             }
         )
+    }
+
+    /// The connection failed, so that it is not known what the repository has heard.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        matches!(self, Self::Broken { .. } | Self::Silent { .. })
+    }
+
+    /// The repository's stable word for its refusal; empty if there is none.
+    #[must_use]
+    pub fn word(&self) -> &str {
+        match self {
+            Self::Refused { code, .. } => code,
+            _ => "",
+        }
     }
 
     /// The repository has no room left.

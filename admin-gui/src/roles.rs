@@ -2,7 +2,7 @@
 
 use protocol::author::RoleFile;
 use tuf::editor::{RootEditor, TargetsEditor};
-use tuf::{Digest, PublicKey, Role, SignError, Signer, UnixTime};
+use tuf::{Digest, PublicKey, Role, Root, SignError, Signer, UnixTime};
 
 /// Why metadata could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -73,7 +73,7 @@ pub fn first_root(
 /// # Errors
 /// [`RolesError`]; among others when this key alone is not enough for the root's threshold.
 pub fn renewed_root(base: &[u8], root: &dyn Signer, expires: UnixTime) -> Result<SignedRole, RolesError> {
-    let before = tuf::editor::Signed::<tuf::Root>::from_bytes(base)?.view()?;
+    let before = tuf::editor::Signed::<Root>::from_bytes(base)?.view()?;
     let signed = RootEditor::from_existing(base)?
         .expires(expires)
         .build()?
@@ -98,9 +98,12 @@ pub fn next_targets(
     base: &[u8],
     targets: &dyn Signer,
     expires: UnixTime,
+    root: &Root,
     change: impl FnOnce(TargetsEditor) -> TargetsEditor,
 ) -> Result<SignedRole, RolesError> {
     let editor = TargetsEditor::from_existing(base)?.expires(expires);
     let signed = change(editor).build()?.sign(targets)?;
+    // What clients would refuse is not sent: one key may not be enough, or not be the right one any more.
+    signed.check(&root.targets, &root.keys)?;
     SignedRole::new(&Role::Targets, signed.view()?.version, expires, signed.bytes())
 }

@@ -29,6 +29,8 @@ pub struct Status {
     pub stale_since: Option<UnixTime>,
     /// The metadata roles.
     pub roles: Vec<RoleStatus>,
+    /// When the author's certificate expires, and what to do if that is soon.
+    pub certificate: (UnixTime, Option<String>),
     /// The components.
     pub components: Vec<ComponentStatus>,
     /// Reports that do not verify.
@@ -96,9 +98,21 @@ impl Desk {
             is_empty: view.is_empty,
             stale_since: view.state.stale_since(now),
             roles: roles(&view, now),
+            certificate: self.certificate_status(now),
             components: components(&view, &reports),
             refused_reports: reports.refused,
         })
+    }
+}
+
+impl Desk {
+    fn certificate_status(&self, now: UnixTime) -> (UnixTime, Option<String>) {
+        let expires = self.certificate_expires;
+        let soon = expires.seconds_since(now) < WARN_DAYS * 86_400;
+        (
+            expires,
+            soon.then(|| "make a new one with `certs issue author`".to_owned()),
+        )
     }
 }
 

@@ -89,14 +89,7 @@ pub async fn upload(repository: &Repository, cargo: &Cargo<'_>, sink: &Sink) -> 
                 });
                 return Ok(sent);
             }
-            Ok(state) if state.received >= cargo.length => {
-                let Cargo { path, length, digest } = cargo.clone();
-                return Err(UploadError::Different {
-                    path: path.to_owned(),
-                    length,
-                    digest,
-                });
-            }
+            Ok(state) if state.received >= cargo.length => return Err(different(cargo)),
             Ok(state) => {
                 if state.received > furthest {
                     (furthest, tries) = (state.received, 0);
@@ -122,8 +115,19 @@ pub async fn upload(repository: &Repository, cargo: &Cargo<'_>, sink: &Sink) -> 
                 sink(&Progress::Trouble(error.to_string()));
                 tokio::time::sleep(wait(tries)).await;
             }
+            Err(UploadError::Client(error)) if error.word() == "upload-corrupt" => {
+                return Err(different(cargo));
+            }
             Err(error) => return Err(error),
         }
+    }
+}
+
+fn different(cargo: &Cargo<'_>) -> UploadError {
+    UploadError::Different {
+        path: cargo.path.to_owned(),
+        length: cargo.length,
+        digest: cargo.digest,
     }
 }
 

@@ -29,6 +29,8 @@ pub enum Command {
     Init(Init),
     /// Check, sign, upload and publish a file or a folder
     Publish(Publish),
+    /// Make a package of a folder with update.toml and payload/, without publishing it
+    Pack(Pack),
     /// Show what was published from here
     History(History),
     /// Show current versions, the state of the repository and what the devices made of it
@@ -250,6 +252,16 @@ impl From<HowWord> for How {
             HowWord::Python => Self::Python,
         }
     }
+}
+
+/// `pack`.
+#[derive(Debug, Args)]
+pub struct Pack {
+    /// The folder
+    pub folder: PathBuf,
+    /// The file to make; it must not exist
+    #[arg(long, short, value_name = "FILE")]
+    pub out: PathBuf,
 }
 
 /// `history`.

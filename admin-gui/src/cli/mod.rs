@@ -60,6 +60,16 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Init(args) => new_site(args),
         Command::Publish(args) => runtime.block_on(publish(args)),
+        Command::Pack(args) => {
+            let packed = crate::draft::pack(&args.folder, &args.out)?;
+            println!(
+                "{}: {} entries, {} bytes in files",
+                args.out.display(),
+                packed.entries,
+                packed.bytes
+            );
+            Ok(())
+        }
         Command::History(args) => show::history(&args),
         Command::Status(common) => runtime.block_on(async {
             let status = open(&common)?.status().await?;
@@ -259,6 +269,7 @@ fn print_json(value: &impl serde::Serialize) {
 
 fn wants_json(command: &Command) -> bool {
     match command {
+        Command::Pack(_) => false,
         Command::Init(args) => args.json,
         Command::Publish(args) => args.common.json,
         Command::History(args) => args.common.json,

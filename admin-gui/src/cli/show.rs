@@ -128,6 +128,15 @@ pub(super) fn status(status: &Status) {
             role.role, role.version, role.expires, role.days_left
         );
     }
+    let (expires, advice) = &status.certificate;
+    let advice = advice
+        .as_ref()
+        .map(|advice| format!("  <- {advice}"))
+        .unwrap_or_default();
+    println!(
+        "  {:<10} {:<19} expires {expires}{advice}",
+        "author's", "certificate"
+    );
     if status.components.is_empty() {
         println!("  nothing is published yet: admin-gui publish FILE");
     }

@@ -139,3 +139,44 @@ fn a_folder_that_is_no_authors_says_what_to_do() {
     assert!(!done.status.success());
     assert!(String::from_utf8_lossy(&done.stderr).contains("admin-gui init"));
 }
+
+#[test]
+fn pack_makes_what_publishing_the_folder_would_send() {
+    let site = Site::new();
+    let folder = site.folder("heater", &crate::site::manifest("1.0"));
+    let out = site.temp.path().join("heater.tar");
+    let words = ["pack", folder.to_str().unwrap(), "--out", out.to_str().unwrap()];
+    assert!(run(&words, "").status.success());
+    let desk = site.desk("https://127.0.0.1:1");
+    let (packed, direct) = (
+        crate::site::draft(&desk, &out),
+        crate::site::draft(&desk, &folder),
+    );
+    assert_eq!((packed.digest, packed.faults.len()), (direct.digest, 0));
+
+    // It overwrites nothing, and a folder that is no package leaves no file.
+    assert!(!run(&words, "").status.success());
+    let other = site.temp.path().join("other.tar");
+    let wrong = [
+        "pack",
+        site.temp.path().to_str().unwrap(),
+        "--out",
+        other.to_str().unwrap(),
+    ];
+    assert!(!run(&wrong, "").status.success() && !other.exists());
+}
+
+#[test]
+fn a_key_that_others_can_read_is_refused_with_the_mend() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let site = Site::new();
+    let key = site.author().join("tls-key.pem");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let done = run(&["status", "--dir", site.author().to_str().unwrap()], "");
+    assert_eq!(done.status.code(), Some(4));
+    let text = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(
+        text.contains("chmod 600") && text.contains("tls-key.pem"),
+        "{text}"
+    );
+}
