@@ -68,12 +68,15 @@ pub async fn refresh_with<F: Fetch>(
     let mut update = Update::start(state, now, limits);
     let mut outcome = run(store, &mut update, fetch, accepted).await;
     let state = update.into_state();
-    if let Err(error) = store.save(&state)
-        && outcome.is_ok()
-    {
-        outcome = Err(RefreshError::Trust(error));
+    match store.save(&state) {
+        Ok(state) => (state, outcome),
+        Err(error) => {
+            if outcome.is_ok() {
+                outcome = Err(RefreshError::Trust(error));
+            }
+            (state, outcome)
+        }
     }
-    (state, outcome)
 }
 
 /// Ends: the state machine has a bounded number of steps.
@@ -252,6 +255,57 @@ mod tests {
                 assert!(expected, "{name} {what}: {error}");
             }
         }
+    }
+
+    #[test]
+    fn a_release_committed_during_a_refresh_keeps_its_floor() {
+        let temp = tempfile::tempdir().unwrap();
+        let mut repository = Repository::new();
+        let store = TrustStore::create(temp.path().join("trust"), repository.root(), None).unwrap();
+        let begun = repository.refresh(&store).unwrap();
+        let mut committed = begun.clone();
+        committed.raise_release_floor("app", 7);
+        store.save(&committed).unwrap();
+        repository.publish(2);
+        let mut future = pin!(refresh(&store, begun, &repository, NOW, Limits::default()));
+        let ready = future.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        let Poll::Ready((refreshed, Ok(_))) = ready else {
+            panic!("the refresh failed");
+        };
+        for state in [refreshed, store.load().unwrap()] {
+            assert_eq!(state.release_floor("app"), 7);
+            assert_eq!(state.targets().unwrap().version, 2);
+        }
+    }
+
+    #[test]
+    fn an_older_state_saved_late_does_not_undo_a_newer_one() {
+        let temp = tempfile::tempdir().unwrap();
+        let mut repository = Repository::new();
+        let store = TrustStore::create(temp.path().join("trust"), repository.root(), None).unwrap();
+        let mut old = repository.refresh(&store).unwrap();
+        repository.publish(2);
+        repository.refresh(&store).unwrap();
+        old.raise_release_floor("app", 7);
+        for state in [store.save(&old).unwrap(), store.load().unwrap()] {
+            assert_eq!(state.release_floor("app"), 7);
+            assert_eq!(state.targets().unwrap().version, 2);
+        }
+    }
+
+    #[test]
+    fn a_lost_copy_of_the_floors_comes_back_from_the_state() {
+        let (temp, repository) = replayed();
+        let dir = temp.path().join("trust");
+        std::fs::write(dir.join(FLOORS), b"torn").unwrap();
+        let (store, state) = TrustStore::recover(&dir, repository.root(), None).unwrap();
+        assert_eq!(state.targets().unwrap().version, 2);
+        assert!(repository.refresh(&store).unwrap_err().contains("Rollback"));
+        for name in [FLOORS, STATE] {
+            std::fs::write(dir.join(name), b"torn").unwrap();
+        }
+        let lost = TrustStore::recover(&dir, repository.root(), None);
+        assert!(matches!(lost, Err(TrustError::StateDamaged { .. })));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! [`TrustStore::recover`] is the way back.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tuf::{Limits, TrustedState, UnixTime};
 
@@ -52,8 +52,17 @@ pub enum TrustError {
 pub struct TrustStore {
     files: Files,
     dir: PathBuf,
-    /// Floors and state as they lie on the disk: a refresh that brought nothing new writes nothing.
-    saved: Mutex<Option<(Vec<u8>, Vec<u8>)>>,
+    /// What lies on the disk: a refresh that brought nothing new writes nothing, and one that began
+    /// before another change does not undo it.
+    saved: Mutex<Option<Saved>>,
+}
+
+/// The newest state that was loaded or saved.
+#[derive(Debug)]
+struct Saved {
+    state: TrustedState,
+    /// False after a failed save: the disk may hold this or the one that failed.
+    on_disk: bool,
 }
 
 impl TrustStore {
@@ -113,21 +122,33 @@ impl TrustStore {
         Ok(Self::at(files, dir.to_owned()))
     }
 
-    /// The way back from damage: the author's root again, and nothing older than the floors remember.
+    /// The way back from damage: the author's root again, and nothing older than the copy of the floors
+    /// remembers; if that is lost and the state is not, the state as it is.
     ///
     /// # Errors
-    /// [`TrustError::StateDamaged`] if the copy of the floors is damaged too: then only a person who
-    /// knows that nobody shows old states may remove the folder and begin anew.
+    /// [`TrustError::StateDamaged`] if both are damaged: then only a person who knows that nobody shows
+    /// old states may remove the folder and begin anew.
     pub fn recover(
         dir: impl AsRef<Path>,
         root: &[u8],
         built: Option<UnixTime>,
     ) -> Result<(Self, TrustedState), TrustError> {
         let store = Self::open(dir)?;
-        let (floors, limits) = (store.read(FLOORS)?, Limits::default());
+        let limits = Limits::default();
         TrustedState::init(root, built, &limits).map_err(TrustError::Root)?;
-        let state = TrustedState::recover(root, &floors, built, &limits).map_err(|e| store.damaged(e))?;
-        store.save(&state)?;
+        let from_floors = store.read(FLOORS).and_then(|floors| {
+            TrustedState::recover(root, &floors, built, &limits).map_err(|e| store.damaged(e))
+        });
+        let recovered = match from_floors {
+            Err(TrustError::StateDamaged { dir, source }) => {
+                // Says that the floors are damaged if the state is too: it was asked first.
+                let whole = store.read(STATE).ok();
+                let whole = whole.and_then(|state| TrustedState::from_parts(&state, None).ok());
+                whole.ok_or(TrustError::StateDamaged { dir, source })?
+            }
+            other => other?,
+        };
+        let state = store.save(&recovered)?;
         Ok((store, state))
     }
 
@@ -148,28 +169,47 @@ impl TrustStore {
     pub fn load(&self) -> Result<TrustedState, TrustError> {
         let (floors, state) = (self.read(FLOORS)?, self.read(STATE)?);
         let loaded = TrustedState::from_parts(&state, Some(&floors)).map_err(|e| self.damaged(e))?;
-        *self.saved.lock().unwrap_or_else(PoisonError::into_inner) = Some((floors, state));
+        *self.lock() = Some(Saved {
+            state: loaded.clone(),
+            on_disk: true,
+        });
         Ok(loaded)
     }
 
-    /// Replaces the saved state, durable on return; three flushes, none if nothing changed. A cut in
-    /// between leaves the new floors with the old state: nothing older than either is accepted then.
+    /// Saves a state, durable on return; three flushes, none if nothing changed. A cut in between leaves
+    /// the new floors with the old state: nothing older than either is accepted then.
+    ///
+    /// Gives what is saved now: the newer of this state and the one saved or loaded before, with the
+    /// higher of both floors. A refresh that ran while a release was committed does not lower its floor.
     ///
     /// # Errors
-    /// Those of the disk.
-    pub fn save(&self, state: &TrustedState) -> Result<(), TrustError> {
-        let new = (state.floors_bytes(), state.to_bytes());
-        let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
-        if saved.as_ref() == Some(&new) {
-            return Ok(());
+    /// Those of the disk; [`TrustError::StateDamaged`] for a state of another repository.
+    pub fn save(&self, state: &TrustedState) -> Result<TrustedState, TrustError> {
+        let mut saved = self.lock();
+        let state = match saved.as_ref() {
+            Some(before) => merge(&before.state, state).map_err(|e| self.damaged(e))?,
+            None => state.clone(),
+        };
+        let bytes = state.to_bytes();
+        if let Some(before) = saved.as_mut() {
+            if before.on_disk && before.state.to_bytes() == bytes {
+                return Ok(state);
+            }
+            before.on_disk = false;
         }
-        // From here on the disk may hold either.
-        *saved = None;
-        let (floors, state) = (self.dir.join(FLOORS), self.dir.join(STATE));
+        let (floors, whole, floors_bytes) =
+            (self.dir.join(FLOORS), self.dir.join(STATE), state.floors_bytes());
         self.files
-            .replace_all(&[(&floors, &new.0), (&state, &new.1)], 0o600)?;
-        *saved = Some(new);
-        Ok(())
+            .replace_all(&[(&floors, &floors_bytes), (&whole, &bytes)], 0o600)?;
+        *saved = Some(Saved {
+            state: state.clone(),
+            on_disk: true,
+        });
+        Ok(state)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Saved>> {
+        self.saved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read(&self, name: &str) -> Result<Vec<u8>, TrustError> {
@@ -192,6 +232,28 @@ impl TrustStore {
             source,
         }
     }
+}
+
+/// The newer of two states of one repository, with the higher of both floors.
+fn merge(before: &TrustedState, after: &TrustedState) -> Result<TrustedState, tuf::Error> {
+    if before.floors_bytes() == after.floors_bytes() {
+        // Every accepted file raises a floor: only an earlier load can differ, by what it dropped.
+        return Ok(after.clone());
+    }
+    let versions = |state: &TrustedState| {
+        (
+            state.root().version,
+            state.timestamp().map(|timestamp| timestamp.version),
+            state.snapshot().map(|snapshot| snapshot.version),
+            state.targets().map(|targets| targets.version),
+        )
+    };
+    let (newer, other) = if versions(before) > versions(after) {
+        (before, after)
+    } else {
+        (after, before)
+    };
+    TrustedState::from_parts(&newer.to_bytes(), Some(&other.floors_bytes()))
 }
 
 fn unfinished(dir: &Path) -> Result<PathBuf, Error> {
