@@ -13,8 +13,11 @@
     )
 )]
 
+use std::fs::{File, OpenOptions, TryLockError};
 use std::future::Future;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -107,6 +110,9 @@ impl Reply {
 pub struct Server {
     listener: UnixListener,
     path: PathBuf,
+    /// `PATH.lock`, locked as long as this server lives: of two that start at once only one goes on, and
+    /// neither removes the other's socket.
+    _lock: File,
 }
 
 impl Drop for Server {
@@ -139,17 +145,25 @@ impl Server {
                 mode,
             });
         }
-        if path.exists() {
-            if UnixStream::connect(path).await.is_ok() {
-                return Err(Error::Running(path.to_owned()));
+        let lock = lock(path)?;
+        match std::fs::symlink_metadata(path) {
+            Ok(found) if found.file_type().is_socket() => {
+                let tried = UnixStream::connect(path).await;
+                if !matches!(&tried, Err(e) if e.kind() == std::io::ErrorKind::ConnectionRefused) {
+                    return Err(Error::Running(path.to_owned()));
+                }
+                std::fs::remove_file(path).map_err(io)?;
             }
-            std::fs::remove_file(path).map_err(io)?;
+            Ok(_) => return Err(io(std::io::Error::other("something else than a socket is there"))),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) => return Err(io(e)),
         }
         let listener = UnixListener::bind(path).map_err(io)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(io)?;
         Ok(Self {
             listener,
             path: path.to_owned(),
+            _lock: lock,
         })
     }
 
@@ -184,6 +198,28 @@ impl Server {
                 drop(place);
             });
         }
+    }
+}
+
+/// The lock that the running program holds.
+fn lock(path: &Path) -> Result<File, Error> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let io = |source| Error::Io {
+        path: PathBuf::from(&name),
+        source,
+    };
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&name)
+        .map_err(io)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::Running(path.to_owned())),
+        Err(TryLockError::Error(source)) => Err(io(source)),
     }
 }
 
@@ -433,6 +469,31 @@ mod tests {
             Err(Error::NotRunning { .. })
         ));
         Server::open(&path).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn of_two_that_start_at_once_one_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("control/socket");
+        // As a killed program leaves it.
+        drop(Server::open(&path).await.unwrap());
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let (one, two) = tokio::join!(Server::open(&path), Server::open(&path));
+        assert!(one.is_ok() != two.is_ok(), "{one:?} {two:?}");
+        assert!(
+            UnixStream::connect(&path).await.is_ok(),
+            "the one that goes on has its socket"
+        );
+    }
+
+    #[tokio::test]
+    async fn what_is_no_socket_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("control/socket");
+        drop(Server::open(&path).await.unwrap());
+        std::fs::write(&path, "mine").unwrap();
+        assert!(matches!(Server::open(&path).await, Err(Error::Io { .. })));
+        assert_eq!(std::fs::read(&path).unwrap(), b"mine");
     }
 
     #[tokio::test]
