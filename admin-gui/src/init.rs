@@ -205,71 +205,96 @@ fn is_free(dir: &Path) -> bool {
     }
 }
 
+/// What all three folders are made from.
+struct Material<'a> {
+    plan: &'a Plan,
+    now: UnixTime,
+    ca: SiteAuthority,
+    root: Vec<u8>,
+    targets: Vec<u8>,
+}
+
 fn build(plan: &Plan, at: &Path, passphrase: &Passphrase, now: UnixTime) -> Result<Made, InitError> {
     let ca = SiteAuthority::create(&plan.site, now)?;
     let (root_key, root_pkcs8) = AuthorKey::generate(plan.root_key)?;
     let (targets_key, targets_pkcs8) = AuthorKey::generate(plan.targets_key)?;
     let (online, online_pkcs8) = Ed25519Signer::generate().map_err(KeyError::from)?;
-    let root_expires = now.plus_seconds(ROOT_SECONDS);
+    let expires = now.plus_seconds(ROOT_SECONDS);
     let root = roles::first_root(
         &root_key,
         &targets_key.public_key(),
         &online.public_key(),
-        root_expires,
+        expires,
     )?;
     let targets = roles::first_targets(&targets_key, now.plus_seconds(TARGETS_SECONDS))?;
+    let material = Material {
+        plan,
+        now,
+        ca,
+        root,
+        targets,
+    };
 
     let author = Folder::new(&at.join("author"));
-    for dir in [&author.dir, &author.roots(), &author.records(), &author.drafts()] {
-        durable::create_dir(dir, 0o700)?;
-    }
-    secret(&author.ca_key(), &seal(&ca.key_der(), passphrase)?)?;
+    material.author(&author)?;
+    secret(&author.ca_key(), &seal(&material.ca.key_der(), passphrase)?)?;
     secret(&author.root_key(), &seal(&root_pkcs8, passphrase)?)?;
     secret(&author.targets_key(), &seal(&targets_pkcs8, passphrase)?)?;
-    public(&author.ca(), ca.certificate_pem())?;
-    for path in [author.root(), author.root_version(1)] {
-        public(&path, &root)?;
-    }
-    public(&author.targets(), &targets)?;
-    durable::TrustStore::create(author.trust(), &root, None)?;
-    let issued = ca.issue(Role::Author, &plan.author, &[], certs::life::LEAF, now)?;
-    leaf(&author.dir, &issued)?;
-    let config = Config {
-        site: plan.site.clone(),
-        name: plan.author.clone(),
-        repository: plan.repository_url(),
-    };
-    public(&author.config(), toml::to_string(&config)?)?;
-
     let repository = at.join("repository");
-    durable::create_dir(&repository, 0o700)?;
-    let hosts = [plan.repository_host.clone()];
-    let issued = ca.issue(Role::Repository, &plan.repository, &hosts, certs::life::LEAF, now)?;
-    leaf(&repository, &issued)?;
-    public(&repository.join("ca.pem"), ca.certificate_pem())?;
-    public(&repository.join("root.json"), &root)?;
-    public(&repository.join("targets.json"), &targets)?;
+    material.repository(&repository)?;
     secret(&repository.join("online-key.pem"), &plain_pem(&online_pkcs8)?)?;
-    public(&repository.join("repo.toml"), repository_settings(plan))?;
-
-    let manager = at.join("manager");
-    durable::create_dir(&manager, 0o700)?;
-    let hosts = [plan.manager_host.clone()];
-    let issued = ca.issue(Role::Manager, &plan.manager, &hosts, certs::life::LEAF, now)?;
-    leaf(&manager, &issued)?;
-    public(&manager.join("ca.pem"), ca.certificate_pem())?;
-    public(&manager.join("root.json"), &root)?;
-    let devices = ca.device_authority(now)?;
-    secret(&manager.join("device-ca-key.pem"), &devices.key_pem())?;
-    public(&manager.join("device-ca.pem"), devices.certificate_pem())?;
-    public(&manager.join("manager.toml"), manager_settings(plan))?;
+    material.manager(&at.join("manager"))?;
 
     Ok(Made {
         dir: plan.dir.clone(),
-        root_fingerprint: Digest::of(&root),
-        ca_fingerprint: ca.fingerprint()?,
-        root_expires,
+        root_fingerprint: Digest::of(&material.root),
+        ca_fingerprint: material.ca.fingerprint()?,
+        root_expires: expires,
     })
+}
+
+impl Material<'_> {
+    fn author(&self, folder: &Folder) -> Result<(), InitError> {
+        for dir in [&folder.dir, &folder.roots(), &folder.records(), &folder.drafts()] {
+            durable::create_dir(dir, 0o700)?;
+        }
+        self.certificate(&folder.dir, Role::Author, &self.plan.author, &[])?;
+        public(&folder.root_version(1), &self.root)?;
+        public(&folder.targets(), &self.targets)?;
+        durable::TrustStore::create(folder.trust(), &self.root, None)?;
+        let config = Config {
+            site: self.plan.site.clone(),
+            name: self.plan.author.clone(),
+            repository: self.plan.repository_url(),
+        };
+        Ok(public(&folder.config(), toml::to_string(&config)?)?)
+    }
+
+    fn repository(&self, dir: &Path) -> Result<(), InitError> {
+        durable::create_dir(dir, 0o700)?;
+        let hosts = [self.plan.repository_host.clone()];
+        self.certificate(dir, Role::Repository, &self.plan.repository, &hosts)?;
+        public(&dir.join("targets.json"), &self.targets)?;
+        Ok(public(&dir.join("repo.toml"), repository_settings(self.plan))?)
+    }
+
+    fn manager(&self, dir: &Path) -> Result<(), InitError> {
+        durable::create_dir(dir, 0o700)?;
+        let hosts = [self.plan.manager_host.clone()];
+        self.certificate(dir, Role::Manager, &self.plan.manager, &hosts)?;
+        let devices = self.ca.device_authority(self.now)?;
+        secret(&dir.join("device-ca-key.pem"), &devices.key_pem())?;
+        public(&dir.join("device-ca.pem"), devices.certificate_pem())?;
+        Ok(public(&dir.join("manager.toml"), manager_settings(self.plan))?)
+    }
+
+    /// Who it is, and the two anchors that everybody has: who talks, and what may run.
+    fn certificate(&self, dir: &Path, role: Role, name: &Name, hosts: &[Host]) -> Result<(), InitError> {
+        let issued = self.ca.issue(role, name, hosts, certs::life::LEAF, self.now)?;
+        leaf(dir, &issued)?;
+        public(&dir.join("ca.pem"), self.ca.certificate_pem())?;
+        Ok(public(&dir.join("root.json"), &self.root)?)
+    }
 }
 
 fn leaf(dir: &Path, issued: &Issued) -> Result<(), durable::Error> {

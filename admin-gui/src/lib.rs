@@ -22,6 +22,7 @@ pub mod fleet;
 pub mod init;
 pub mod limits;
 pub mod maintain;
+pub mod package;
 pub mod passphrase;
 pub mod preflight;
 pub mod progress;

@@ -110,6 +110,10 @@ impl UploadRecord {
 /// # Errors
 /// Those of the disk.
 pub fn append(dir: &Path, record: &UploadRecord) -> Result<(), durable::RecordError> {
+    // One writer at a time, also from several programs at one desk. A folder that cannot be opened or locked
+    // shows in the next line.
+    let turn = std::fs::File::open(dir).and_then(|dir| dir.lock().map(|()| dir));
+    let _turn = turn.ok();
     durable::RecordLog::open(dir, LOG, durable::LogLimits::default())?.append(record, &record.text())
 }
 

@@ -61,7 +61,7 @@ fn run(command: Command) -> Result<()> {
         Command::Init(args) => new_site(args),
         Command::Publish(args) => runtime.block_on(publish(args)),
         Command::Pack(args) => {
-            let packed = crate::draft::pack(&args.folder, &args.out)?;
+            let packed = crate::package::pack(&args.folder, &args.out)?;
             println!(
                 "{}: {} entries, {} bytes in files",
                 args.out.display(),

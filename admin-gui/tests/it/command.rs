@@ -180,3 +180,45 @@ fn a_key_that_others_can_read_is_refused_with_the_mend() {
         "{text}"
     );
 }
+
+#[test]
+fn the_passphrase_comes_from_a_descriptor_or_from_the_service_manager() {
+    let temp = tempfile::tempdir().unwrap();
+    let secrets = temp.path().join("credentials");
+    std::fs::create_dir(&secrets).unwrap();
+    std::fs::write(
+        secrets.join("drover-passphrase"),
+        "from the system, long enough\n",
+    )
+    .unwrap();
+    let program = env!("CARGO_BIN_EXE_admin-gui");
+    let init = |dir: &str| {
+        let mut command = Command::new("sh");
+        command.current_dir(temp.path()).stdin(Stdio::null());
+        let script = "exec \"$0\" init \"$1\" --key-type ed25519 $2 3<credentials/drover-passphrase";
+        command.args(["-c", script, program, dir]);
+        command
+    };
+    let by_descriptor = init("one").arg("--passphrase-fd=3").output().unwrap();
+    assert!(
+        by_descriptor.status.success(),
+        "{}",
+        String::from_utf8_lossy(&by_descriptor.stderr)
+    );
+    let by_system = init("two")
+        .arg("--json")
+        .env("CREDENTIALS_DIRECTORY", &secrets)
+        .output()
+        .unwrap();
+    assert!(
+        by_system.status.success(),
+        "{}",
+        String::from_utf8_lossy(&by_system.stderr)
+    );
+    let passphrase = admin_gui::Passphrase::new("from the system, long enough").unwrap();
+    for site in ["one", "two"] {
+        let author = temp.path().join(site).join("author");
+        let desk = admin_gui::Desk::open(&author, None, admin_gui::Senses::system()).unwrap();
+        desk.unlock(&passphrase).unwrap();
+    }
+}
