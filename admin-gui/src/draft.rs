@@ -151,7 +151,7 @@ impl Draft {
         if meta.is_dir() {
             Self::read_folder(path, options, drafts)
         } else if meta.is_file() {
-            Self::read_file(path, options, drafts, sink)
+            Self::read_file(path, meta.len(), options, drafts, sink)
         } else {
             Err(DraftError::Kind(path.to_owned()))
         }
@@ -169,8 +169,19 @@ impl Draft {
         std::fs::metadata(&self.file).map_or(true, |meta| Seen::of(&meta) != self.seen)
     }
 
-    fn read_file(path: &Path, options: &Options, drafts: &Path, sink: &Sink) -> Result<Self, DraftError> {
-        let read = hash(path, sink)?;
+    fn read_file(
+        path: &Path,
+        length: u64,
+        options: &Options,
+        drafts: &Path,
+        sink: &Sink,
+    ) -> Result<Self, DraftError> {
+        let read = if length > protocol::limits::MAX_TARGET {
+            // Refused by its size: reading it to the end would cost minutes for nothing.
+            Hashed::unread(path)?
+        } else {
+            hash(path, sink)?
+        };
         let name = path
             .file_name()
             .map(|name| name.to_string_lossy().into_owned())
@@ -195,7 +206,7 @@ impl Draft {
         if draft.length == 0 {
             draft.faults.push("the file is empty".to_owned());
         }
-        if guess.form == Form::Package {
+        if guess.form == Form::Package && draft.length <= protocol::limits::MAX_TARGET {
             draft.take_package(options, drafts)?;
         } else {
             draft.take_single(options, &guess, &read.head);
@@ -406,6 +417,22 @@ struct Hashed {
     head: Vec<u8>,
     digest: Digest,
     seen: Seen,
+}
+
+impl Hashed {
+    /// Its first bytes and how it looks, without a digest.
+    fn unread(path: &Path) -> Result<Self, DraftError> {
+        let failed = |source| DraftError::Read {
+            path: path.to_owned(),
+            source,
+        };
+        let meta = std::fs::metadata(path).map_err(failed)?;
+        Ok(Self {
+            head: read_head(path).map_err(failed)?,
+            digest: Digest::of(b""),
+            seen: Seen::of(&meta),
+        })
+    }
 }
 
 /// Reads a file once: its digest, its first bytes, and how it looked.

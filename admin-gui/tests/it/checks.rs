@@ -263,3 +263,19 @@ async fn a_file_that_grows_while_it_waits_is_noticed() {
     std::fs::write(&path, b"#!/bin/sh\nother\n").unwrap();
     assert!(draft.is_stale());
 }
+
+#[tokio::test]
+async fn a_file_beyond_the_limit_is_refused_without_being_read() {
+    let site = Site::new();
+    let fake = Fake::start(&site.repository()).await;
+    let desk = site.desk(&fake.url);
+    let path = site.script("heater_1.0", 100);
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.set_len(protocol::limits::MAX_TARGET + 1).unwrap();
+    let report = desk.preflight(&draft(&desk, &path)).await.unwrap();
+    let (verdict, text) = row(&report, "size");
+    assert!(
+        verdict == Verdict::Refused && text.contains("8589934592"),
+        "{text}"
+    );
+}
