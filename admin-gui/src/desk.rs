@@ -15,6 +15,7 @@ use crate::preflight::{Preflight, preflight};
 use crate::progress::Sink;
 use crate::repository::{ClientError, Repository};
 use crate::signing::{AuthorKey, KeyError};
+use crate::upload::Patience;
 
 /// Clock and randomness, so that tests can bring their own.
 #[derive(Clone)]
@@ -173,6 +174,8 @@ pub struct Desk {
     pub author: Identity,
     /// When the author's certificate expires.
     pub certificate_expires: UnixTime,
+    /// How long a broken upload is picked up again.
+    pub patience: Patience,
     /// Clock and randomness.
     pub senses: Senses,
     pub(crate) repository: Repository,
@@ -213,6 +216,7 @@ impl Desk {
             repository: Repository::new(&config.repository, tls)?,
             trust: Arc::new(durable::TrustStore::open(folder.trust())?),
             turn: Arc::default(),
+            patience: Patience::default(),
             folder,
             config,
             author,

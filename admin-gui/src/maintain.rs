@@ -371,7 +371,7 @@ impl Desk {
                     digest: *digest,
                     length: draft.length,
                 };
-                upload(&self.repository, &cargo, sink).await?;
+                upload(&self.repository, &cargo, self.patience, sink).await?;
                 files.push(draft.source.clone());
             }
             if !own.is_empty() {

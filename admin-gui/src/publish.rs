@@ -200,7 +200,7 @@ impl Run<'_> {
             digest: draft.digest,
             length: draft.length,
         };
-        self.sent += upload(&desk.repository, &cargo, self.sink).await?;
+        self.sent += upload(&desk.repository, &cargo, desk.patience, self.sink).await?;
         self.step(Step::Uploaded);
 
         let receipt = desk.make_visible(&change, Some(self.update), &self.steps).await?;

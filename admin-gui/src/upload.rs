@@ -56,6 +56,41 @@ pub enum UploadError {
     },
 }
 
+/// How long a broken upload is picked up again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// Tries without a byte of progress.
+    pub tries: u32,
+    /// First wait between two; doubles, with full jitter.
+    pub wait: Duration,
+    /// Longest wait.
+    pub longest: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            tries: UPLOAD_TRIES,
+            wait: UPLOAD_WAIT,
+            longest: UPLOAD_WAIT_MAX,
+        }
+    }
+}
+
+impl Patience {
+    /// Full jitter: anything from nothing to the doubled wait.
+    fn wait(self, tries: u32) -> Duration {
+        let most = self.wait.saturating_mul(1 << tries.min(10)).min(self.longest);
+        let mut bytes = [0; 2];
+        // Without randomness the longest wait is as good.
+        let part = match getrandom::fill(&mut bytes) {
+            Ok(()) => f64::from(u16::from_le_bytes(bytes)) / f64::from(u16::MAX),
+            Err(_) => 1.0,
+        };
+        most.mul_f64(part)
+    }
+}
+
 /// What is to be uploaded.
 #[derive(Debug, Clone)]
 pub struct Cargo<'a> {
@@ -70,8 +105,13 @@ pub struct Cargo<'a> {
 /// Brings the file to the repository; gives the number of bytes that had to be sent.
 ///
 /// # Errors
-/// [`UploadError`]; passing ones only after [`UPLOAD_TRIES`] tries without a byte of progress.
-pub async fn upload(repository: &Repository, cargo: &Cargo<'_>, sink: &Sink) -> Result<u64, UploadError> {
+/// [`UploadError`]; passing ones only after as many tries as `patience` has without a byte of progress.
+pub async fn upload(
+    repository: &Repository,
+    cargo: &Cargo<'_>,
+    patience: Patience,
+    sink: &Sink,
+) -> Result<u64, UploadError> {
     let mut sent = 0;
     let mut tries = 0;
     let mut furthest = 0;
@@ -102,7 +142,7 @@ pub async fn upload(repository: &Repository, cargo: &Cargo<'_>, sink: &Sink) -> 
         match outcome {
             Ok(Piece::Stored(state)) => known = Some(state),
             // Another publish of the same file may run, or an answer was lost: go where it says.
-            Ok(Piece::Elsewhere(state)) if tries < UPLOAD_TRIES => known = Some(state),
+            Ok(Piece::Elsewhere(state)) if tries < patience.tries => known = Some(state),
             Ok(Piece::Elsewhere(state)) => {
                 let (path, length) = (cargo.path.to_owned(), cargo.length);
                 return Err(UploadError::Stuck {
@@ -111,9 +151,9 @@ pub async fn upload(repository: &Repository, cargo: &Cargo<'_>, sink: &Sink) -> 
                     length,
                 });
             }
-            Err(UploadError::Client(error)) if error.is_passing() && tries < UPLOAD_TRIES => {
+            Err(UploadError::Client(error)) if error.is_passing() && tries < patience.tries => {
                 sink(&Progress::Trouble(error.to_string()));
-                tokio::time::sleep(wait(tries)).await;
+                tokio::time::sleep(patience.wait(tries)).await;
             }
             Err(UploadError::Client(error)) if error.word() == "upload-corrupt" => {
                 return Err(different(cargo));
@@ -197,18 +237,4 @@ fn read_chunk(mut file: File, left: u64) -> std::io::Result<(File, Bytes)> {
     };
     buffer.truncate(count);
     Ok((file, buffer.into()))
-}
-
-/// Full jitter: anything from nothing to the doubled wait.
-fn wait(tries: u32) -> Duration {
-    let most = UPLOAD_WAIT
-        .saturating_mul(1 << tries.min(10))
-        .min(UPLOAD_WAIT_MAX);
-    let mut bytes = [0; 2];
-    // Without randomness the longest wait is as good.
-    let part = match getrandom::fill(&mut bytes) {
-        Ok(()) => f64::from(u16::from_le_bytes(bytes)) / f64::from(u16::MAX),
-        Err(_) => 1.0,
-    };
-    most.mul_f64(part)
 }
