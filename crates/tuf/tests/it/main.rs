@@ -6,15 +6,6 @@
     clippy::disallowed_methods
 )]
 
-mod arbitrary;
-mod delegations;
-mod editors;
-mod freeze;
 mod happy;
-mod mutations;
-mod recovery;
+#[allow(dead_code)]
 mod repo;
-mod rollback;
-mod roots;
-mod torn;
-mod uploads;

@@ -1,0 +1,248 @@
+//! `device run`: starts what is installed at once, then looks for the manager.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use durable::Store;
+use mtls::Credentials;
+use protocol::Secret;
+use release::Component;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::bus::Bus;
+use crate::control;
+use crate::generation::{Generation, GenerationStore};
+use crate::http::Pool;
+use crate::hub::{Hub, Link};
+use crate::layout::Layout;
+use crate::limits::{MAX_TYPED, OUTPUT_CHECK};
+use crate::link;
+use crate::machine::{Installed, Slot};
+use crate::manager::Manager;
+use crate::records::InstallLog;
+use crate::renew;
+use crate::reports::{Outbox, ReportKey};
+use crate::settings::Settings;
+use crate::stage;
+use crate::supervise::output::Output;
+use crate::sync::Shared;
+use crate::trust::{Trust, chain};
+use crate::world::{CutOff, World};
+
+/// A running agent.
+#[derive(Debug)]
+pub struct Agent {
+    /// Its parts.
+    pub hub: Arc<Hub>,
+    _lock: File,
+}
+
+impl Agent {
+    /// Starts the agent of the device in `layout`: its programs first, then the connection.
+    ///
+    /// # Errors
+    /// Not enrolled, settings wrong, another agent runs, the disk.
+    pub async fn start(layout: Layout, world: World) -> anyhow::Result<Self> {
+        let lock = lock(&world, &layout)?;
+        let (hub, progress) = assemble(layout, world)?;
+        let hub = Arc::new(hub);
+        let installed = hub.generation.get().components;
+        if installed.values().all(|slot| slot.current.is_none()) {
+            tracing::info!(target: "drover", id = protocol::messages::NOTHING_RUNNING.id, "{}", protocol::messages::NOTHING_RUNNING.text);
+        }
+        for component in installed.keys() {
+            drop(hub.unit(component, true));
+        }
+        let server = control::open(&hub).await?;
+        let background = |tasks: &mut JoinSet<()>| {
+            let another = || Arc::clone(&hub);
+            tasks.spawn(control::serve(server, another()));
+            tasks.spawn(link::send_progress(another(), progress));
+            tasks.spawn(link::send_reports(another()));
+            tasks.spawn(renew::keep(another()));
+            tasks.spawn(tidy(another()));
+            tasks.spawn(link::keep(another()));
+        };
+        hub.tasks.with(background);
+        tracing::info!(target: "drover", device = %hub.me, "ready");
+        Ok(Self { hub, _lock: lock })
+    }
+
+    /// Ends the agent as `kill -9` would: the programs run on.
+    pub async fn cut_off(self) {
+        self.hub.tasks.with(std::mem::take).shutdown().await;
+    }
+
+    /// Waits until a test's cut ends a unit; for ever without one.
+    pub async fn until_cut(&self) -> CutOff {
+        let mut cut = self.hub.cut.subscribe();
+        loop {
+            if let Some(cut) = *cut.borrow_and_update() {
+                return cut;
+            }
+            // The sender lives in the hub.
+            cut.changed().await.ok();
+        }
+    }
+
+    /// Ends the agent and its programs, each within its time.
+    pub async fn stop(self) {
+        self.hub.shutdown.cancel();
+        let units = self.hub.units.with(std::mem::take);
+        for mailbox in units.into_values() {
+            mailbox.closed().await;
+        }
+        self.hub.tasks.with(std::mem::take).shutdown().await;
+    }
+}
+
+/// One agent per folder: two would start everything twice.
+pub(crate) fn lock(world: &World, layout: &Layout) -> anyhow::Result<File> {
+    world.files.create_dir(&layout.state(), 0o700)?;
+    let path = layout.lock();
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .with_context(|| format!("cannot open {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            bail!("another agent runs in {}: stop it first", layout.root().display())
+        }
+        Err(TryLockError::Error(error)) => Err(error).context("cannot lock the device's folder"),
+    }
+}
+
+type Progress = tokio::sync::mpsc::Receiver<protocol::Event>;
+
+fn assemble(layout: Layout, world: World) -> anyhow::Result<(Hub, Progress)> {
+    let not_enrolled = || {
+        format!(
+            "no device is enrolled in {}: run `device enroll` first",
+            layout.root().display()
+        )
+    };
+    let settings = Settings::load(&layout.settings()).with_context(not_enrolled)?;
+    let credentials = Credentials::load(&layout.chain(), &layout.key()).with_context(not_enrolled)?;
+    let me = credentials.identity()?;
+    let token = read_token(&world, &layout)?;
+    for dir in [layout.output(), layout.runs(), layout.releases()] {
+        world.files.create_dir(&dir, 0o755)?;
+        world.files.collect_leftovers(&dir)?;
+    }
+    let trust = Trust::open(&world.files, &layout, Arc::clone(&world.clock));
+    let tls = renew::tls(&layout, &world, &credentials, &me.site)?;
+    let manager = Manager::new(Pool::new(&settings.manager, tls)?, token);
+    let (generation, trouble) =
+        GenerationStore::open(&world.files, &layout, || rebuild(&world, &layout, &trust))?;
+    for problem in trust.trouble().iter().chain(&trouble) {
+        tracing::error!(target: "drover", "{problem}");
+    }
+    let key = ReportKey::new(&credentials)?;
+    let (bus, progress) = Bus::new(me.clone());
+    let hub = Hub {
+        generation,
+        trust,
+        manager,
+        store: Store::open_on(world.files.clone(), layout.downloads())?,
+        outbox: Outbox::open(world.files.clone(), layout.reports(), key, me.clone())?,
+        log: InstallLog::open(&world.files, &layout)?,
+        bus,
+        hello_due: Notify::new(),
+        link: Shared::new(Link::default()),
+        shutdown: CancellationToken::new(),
+        tasks: Shared::new(JoinSet::new()),
+        cut: watch::channel(None).0,
+        certificate_until: Shared::new(credentials.validity().ok().map(|validity| validity.not_after)),
+        refreshing: Shared::new(false),
+        board: Shared::default(),
+        units: Shared::default(),
+        refused: Shared::default(),
+        trouble,
+        layout,
+        settings,
+        world,
+        me,
+    };
+    Ok((hub, progress))
+}
+
+fn read_token(world: &World, layout: &Layout) -> anyhow::Result<Secret> {
+    let bytes = world.files.read_private(&layout.token())?;
+    anyhow::ensure!(
+        bytes.len() as u64 <= MAX_TYPED,
+        "{} is not a token",
+        layout.token().display()
+    );
+    Ok(Secret::new(String::from_utf8(bytes)?.trim().to_owned()))
+}
+
+/// What the release folders say was committed: per component the one whose counter is the floor.
+fn rebuild(world: &World, layout: &Layout, trust: &Trust) -> Generation {
+    let mut generation = Generation::default();
+    let floors = trust.floors();
+    for (digest, path) in stage::folders(layout).unwrap_or_default() {
+        if path.extension().is_some() {
+            continue;
+        }
+        let Ok(staged) = stage::verify(&world.files, layout, &digest) else {
+            continue;
+        };
+        let release = staged.release;
+        let (Ok(update), Ok(target)) = (release.update_id.parse(), release.target_path()) else {
+            continue;
+        };
+        let found = Installed {
+            digest,
+            version: release.version,
+            counter: release.counter,
+            update,
+            target,
+        };
+        let floor = floors
+            .iter()
+            .find(|(name, _)| name == release.component.as_str())
+            .map(|(_, floor)| *floor);
+        let slot: &mut Slot = generation.components.entry(release.component).or_default();
+        if is_better(slot.current.as_ref(), &found, floor) {
+            slot.current = Some(found);
+        }
+    }
+    generation
+}
+
+/// The committed one wins; without a floor, the newest.
+fn is_better(before: Option<&Installed>, found: &Installed, floor: Option<u64>) -> bool {
+    let Some(before) = before else { return true };
+    let committed = |release: &Installed| floor.is_none_or(|floor| release.counter <= floor);
+    match (committed(before), committed(found)) {
+        (true, true) => found.counter > before.counter,
+        (false, true) => true,
+        (_, false) => false,
+    }
+}
+
+/// Keeps the programs' output files below their limit, and forgets tasks that have ended.
+async fn tidy(hub: Arc<Hub>) {
+    loop {
+        sleep(OUTPUT_CHECK).await;
+        while hub.tasks.with(|tasks| tasks.try_join_next().is_some()) {}
+        let components: Vec<Component> = hub.units.with(|units| units.keys().cloned().collect());
+        for component in components {
+            let output = Output::new(hub.layout.output_of(&component));
+            if output.length() <= crate::limits::MAX_OUTPUT {
+                continue;
+            }
+            let bounded = tokio::task::spawn_blocking(move || output.bound());
+            if let Ok(Err(error)) = bounded.await {
+                tracing::warn!(target: "drover", %component, error = %chain(&error), "an output file cannot be set aside");
+            }
+        }
+    }
+}

@@ -1,0 +1,402 @@
+//! The command line.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use control::Client;
+use protocol::control::{DeviceRequest, DeviceStatus, InstallEntry};
+use protocol::enroll::EnrollCode;
+use protocol::{Event, Secret};
+use release::Component;
+use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+use tuf::Digest;
+
+use crate::agent::Agent;
+use crate::ask::{self, Source};
+use crate::enroll::{Anchor, Joining, enroll};
+use crate::layout::Layout;
+use crate::records::InstallLog;
+use crate::world::World;
+
+/// The device agent: runs applications, keeps them up to date, trusts only its own root.
+#[derive(Debug, Parser)]
+#[command(name = "device", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Form of the log on standard error.
+    #[arg(long, global = true, value_enum, default_value_t = LogForm::Text)]
+    log: LogForm,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogForm {
+    /// For people.
+    Text,
+    /// For machines, one object a line.
+    Json,
+}
+
+#[derive(Debug, Args)]
+struct Dir {
+    /// The device's folder.
+    #[arg(long)]
+    dir: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Joins a site with a code from its manager; code and password are asked for.
+    Enroll(EnrollArgs),
+    /// Runs the agent: starts what is installed, then looks for the manager.
+    Run(Dir),
+    /// What this device runs and how it is connected.
+    Status(Shown),
+    /// The install record.
+    History {
+        #[command(flatten)]
+        shown: Shown,
+        /// How many of the newest entries.
+        #[arg(long, default_value_t = 20)]
+        last: usize,
+    },
+    /// Goes back to a component's previous version and stays there.
+    Rollback {
+        #[command(flatten)]
+        shown: Shown,
+        /// Which component.
+        component: Component,
+    },
+    /// Lets a component be updated again that was rolled back by hand or whose version failed.
+    Release {
+        #[command(flatten)]
+        shown: Shown,
+        /// Which component.
+        component: Component,
+    },
+    /// Shows the steps of updates as they happen.
+    Watch(Shown),
+    /// Anchors damaged trusted state again with the author's root file; the agent must not run.
+    RepairTrust {
+        #[command(flatten)]
+        dir: Dir,
+        /// The author's root file.
+        #[arg(long)]
+        root: PathBuf,
+        /// Go on although nothing is left of what was remembered against old metadata.
+        #[arg(long)]
+        danger_forget_floors: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Shown {
+    #[command(flatten)]
+    dir: Dir,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct EnrollArgs {
+    #[command(flatten)]
+    dir: Dir,
+    #[command(flatten)]
+    anchor: AnchorArgs,
+    /// Read the code and then the password from standard input, a line each.
+    #[arg(long, conflicts_with_all = ["code_fd", "password_fd"])]
+    stdin: bool,
+    /// Read the code from this open file descriptor.
+    #[arg(long)]
+    code_fd: Option<u32>,
+    /// Read the password from this open file descriptor.
+    #[arg(long)]
+    password_fd: Option<u32>,
+    /// A component this device runs (may be repeated; default: all that it is ordered to).
+    #[arg(long = "component")]
+    components: Vec<Component>,
+    /// A hardware id this device answers to (may be repeated).
+    #[arg(long = "hardware")]
+    hardware: Vec<String>,
+    /// Give a new identity to a device that is enrolled.
+    #[arg(long)]
+    again: bool,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct AnchorArgs {
+    /// The author's root file: what this device will trust.
+    #[arg(long)]
+    root: Option<PathBuf>,
+    /// SHA-256 of the author's root file, which is then fetched from the manager and compared.
+    #[arg(long)]
+    root_fingerprint: Option<Digest>,
+    /// Trust whatever root the manager has: the gateway could then install what it likes.
+    #[arg(long)]
+    danger_trust_gateway: bool,
+}
+
+/// Runs the program with these arguments.
+///
+/// # Errors
+/// What a person should read, with its causes.
+pub fn run(cli: Cli) -> anyhow::Result<()> {
+    start_log(cli.log);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        // Disk work beside the one thread: an unpacking release, a record of another component.
+        .max_blocking_threads(4)
+        .thread_keep_alive(Duration::from_secs(2))
+        .thread_stack_size(512 << 10)
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(command(cli.command))
+}
+
+fn start_log(form: LogForm) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    // A second call, in tests, is of no harm.
+    let _ = match form {
+        LogForm::Text => log
+            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+            .try_init(),
+        LogForm::Json => log.json().try_init(),
+    };
+}
+
+async fn command(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Enroll(args) => join(args).await,
+        Command::Run(dir) => serve(&dir.dir).await,
+        Command::Status(shown) => {
+            let status: DeviceStatus = call(&shown, &DeviceRequest::Status).await?;
+            print(&shown, &status, status_text)
+        }
+        Command::History { shown, last } => {
+            let layout = Layout::new(&shown.dir.dir)?;
+            let entries = InstallLog::read(&layout.records(), last)?;
+            print(&shown, &entries, |entries| {
+                entries.iter().map(entry_text).collect()
+            })
+        }
+        Command::Rollback { shown, component } => {
+            call::<()>(
+                &shown,
+                &DeviceRequest::Rollback {
+                    component: component.clone(),
+                },
+            )
+            .await?;
+            print(&shown, &(), |()| {
+                format!("{component} was rolled back and is held there until `release`\n")
+            })
+        }
+        Command::Release { shown, component } => {
+            call::<()>(
+                &shown,
+                &DeviceRequest::Release {
+                    component: component.clone(),
+                },
+            )
+            .await?;
+            print(&shown, &(), |()| format!("{component} may be updated again\n"))
+        }
+        Command::Watch(shown) => watch(&shown).await,
+        Command::RepairTrust {
+            dir,
+            root,
+            danger_forget_floors,
+        } => {
+            let layout = Layout::new(&dir.dir)?;
+            let world = World::system();
+            let _lock = crate::agent::lock(&world, &layout)?;
+            crate::repair::repair(&layout, &world, &root, danger_forget_floors)?;
+            println!("the trusted state is repaired: start the agent again");
+            Ok(())
+        }
+    }
+}
+
+async fn join(args: EnrollArgs) -> anyhow::Result<()> {
+    let anchor = match (args.anchor.root, args.anchor.root_fingerprint) {
+        (Some(path), _) => Anchor::File(path),
+        (None, Some(digest)) => Anchor::Fingerprint(digest),
+        (None, None) => Anchor::DangerTrustGateway,
+    };
+    let code = ask::secret(
+        Source {
+            stdin: args.stdin,
+            fd: args.code_fd,
+        },
+        "enrolment code",
+    )?;
+    let code: EnrollCode = code.reveal().parse()?;
+    let password: Secret = ask::secret(
+        Source {
+            stdin: args.stdin,
+            fd: args.password_fd,
+        },
+        "device's password",
+    )?;
+    let layout = Layout::new(&args.dir.dir)?;
+    let joining = Joining {
+        code,
+        password,
+        anchor,
+        components: args.components.iter().map(ToString::to_string).collect(),
+        hardware: args.hardware,
+        again: args.again,
+    };
+    let enrolled = enroll(&layout, &World::system(), joining).await?;
+    println!(
+        "enrolled as {} at site {}, manager {}",
+        enrolled.device, enrolled.site, enrolled.manager
+    );
+    println!("next: device run --dir {}", args.dir.dir.display());
+    Ok(())
+}
+
+async fn serve(dir: &Path) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
+    let agent = Agent::start(Layout::new(dir)?, World::system()).await?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!(target: "drover", "ending; the programs are told to stop");
+    agent.stop().await;
+    Ok(())
+}
+
+async fn connect(shown: &Shown) -> anyhow::Result<Client> {
+    let layout = Layout::new(&shown.dir.dir)?;
+    Ok(Client::connect(&layout.control(), "the device agent").await?)
+}
+
+async fn call<T: serde::de::DeserializeOwned>(shown: &Shown, request: &DeviceRequest) -> anyhow::Result<T> {
+    Ok(connect(shown).await?.call(request).await?)
+}
+
+async fn watch(shown: &Shown) -> anyhow::Result<()> {
+    let mut client = connect(shown).await?;
+    client.send(&DeviceRequest::Watch).await?;
+    while let Some(event) = client.next::<Event>().await? {
+        if shown.json {
+            println!("{}", serde_json::to_string(&event)?);
+        } else {
+            print!("{}", event_text(&event));
+        }
+    }
+    Ok(())
+}
+
+fn print<T: Serialize>(shown: &Shown, value: &T, text: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
+    if shown.json {
+        println!("{}", serde_json::to_string_pretty(value)?);
+    } else {
+        let text = text(value);
+        ensure!(!text.contains('\0'), "the text cannot be shown");
+        print!("{text}");
+    }
+    Ok(())
+}
+
+fn status_text(status: &DeviceStatus) -> String {
+    let mut lines = vec![
+        format!(
+            "device     {} at site {} (agent {})",
+            status.name, status.site, status.program
+        ),
+        format!(
+            "manager    {}: {}",
+            status.manager,
+            match (status.connected, status.connection.as_str()) {
+                (true, _) => "connected",
+                (false, "") => "not connected",
+                (false, problem) => problem,
+            }
+        ),
+    ];
+    if !status.time_known {
+        lines.push("time       not known: freshness of metadata cannot be judged".into());
+    }
+    if let Some(since) = status.stale_since {
+        lines.push(format!(
+            "metadata   stale since {since}: nothing new is installed until it is renewed"
+        ));
+    }
+    if let Some(until) = status.certificate_until {
+        lines.push(format!("identity   certificate until {until}"));
+    }
+    if let Some(trouble) = &status.trouble {
+        lines.push(format!("TROUBLE    {trouble}"));
+    }
+    if status.components.is_empty() {
+        lines.push(protocol::messages::NOTHING_RUNNING.text.to_owned());
+    }
+    for state in &status.components {
+        let version = state
+            .version
+            .as_ref()
+            .map_or_else(|| "-".to_owned(), ToString::to_string);
+        let mut line = format!(
+            "{:<16} {version:<12} {:<12} up {} s",
+            state.component.as_str(),
+            state.activity,
+            state.uptime_seconds
+        );
+        if let Some(previous) = &state.previous {
+            line.push_str(&format!("  previous {previous}"));
+        }
+        if state.held {
+            line.push_str("  held");
+        }
+        if !state.bad.is_empty() {
+            line.push_str(&format!("  {} failed before", state.bad.len()));
+        }
+        lines.push(line);
+    }
+    lines.join("\n") + "\n"
+}
+
+fn entry_text(entry: &InstallEntry) -> String {
+    let from = entry
+        .from
+        .as_ref()
+        .map_or_else(|| "-".to_owned(), ToString::to_string);
+    let reason = entry
+        .reason
+        .as_ref()
+        .map_or_else(String::new, |reason| format!(": {reason}"));
+    format!(
+        "{}  {} {from} → {}  {} after {} ms{reason}\n",
+        entry.at, entry.component, entry.version, entry.outcome, entry.milliseconds
+    )
+}
+
+fn event_text(event: &Event) -> String {
+    let bytes = match (event.bytes, event.total) {
+        (Some(bytes), Some(total)) => format!(" {bytes} of {total} bytes"),
+        _ => String::new(),
+    };
+    let reason = event
+        .reason
+        .as_ref()
+        .map_or_else(String::new, |reason| format!(": {reason}"));
+    let seconds = event.at.boot_ns / 1_000_000_000;
+    let milliseconds = event.at.boot_ns / 1_000_000 % 1000;
+    format!(
+        "{seconds}.{milliseconds:03} {} {} {}{bytes}{reason}\n",
+        event.component, event.version, event.step
+    )
+}

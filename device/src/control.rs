@@ -1,0 +1,97 @@
+//! The control socket: what the command line and a window ask of the running agent.
+
+use std::sync::Arc;
+
+use control::{Reply, Server};
+use protocol::control::DeviceRequest;
+use protocol::device::Problem;
+use release::Component;
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use crate::hub::Hub;
+use crate::limits::WATCH_LAG;
+use crate::unit::Command;
+
+/// Opens the socket.
+///
+/// # Errors
+/// Another agent listens; the folder is open to others; those of the system.
+pub async fn open(hub: &Hub) -> Result<Server, control::Error> {
+    Server::open(&hub.layout.control()).await
+}
+
+/// Answers requests until the agent ends.
+pub async fn serve(server: Server, hub: Arc<Hub>) {
+    server
+        .run(move |request: DeviceRequest| answer(Arc::clone(&hub), request))
+        .await;
+}
+
+async fn answer(hub: Arc<Hub>, request: DeviceRequest) -> Reply {
+    match request {
+        DeviceRequest::Status => Reply::of(Ok(hub.status())),
+        DeviceRequest::History { last } => {
+            Reply::of(hub.log.last(last).map_err(|error| problem("disk", &error)))
+        }
+        DeviceRequest::Rollback { component } => Reply::of(ask(&hub, component, Command::RollBack).await),
+        DeviceRequest::Release { component } => Reply::of(ask(&hub, component, Command::Release).await),
+        DeviceRequest::Watch => watch(&hub),
+    }
+}
+
+async fn ask(
+    hub: &Arc<Hub>,
+    component: Component,
+    command: impl FnOnce(crate::unit::Reply) -> Command,
+) -> Result<(), Problem> {
+    let unknown = || Problem {
+        code: "unknown-component".into(),
+        message: format!("this device has no component {component}"),
+    };
+    let mailbox = hub.unit(&component, false).ok_or_else(unknown)?;
+    let (reply, answer) = oneshot::channel();
+    let gone = |_| Problem {
+        code: "ending".into(),
+        message: "the agent is ending".into(),
+    };
+    mailbox.send(command(reply)).await.map_err(|_| gone(()))?;
+    answer.await.map_err(|_| gone(()))?
+}
+
+fn watch(hub: &Hub) -> Reply {
+    let (kept, mut coming) = hub.bus.watch();
+    let (values, stream) = mpsc::channel(WATCH_LAG);
+    tokio::spawn(async move {
+        for event in kept {
+            if send(&values, &event).await.is_err() {
+                return;
+            }
+        }
+        loop {
+            match coming.recv().await {
+                Ok(event) => {
+                    if send(&values, &event).await.is_err() {
+                        return;
+                    }
+                }
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return,
+            }
+        }
+    });
+    Reply::Stream(stream)
+}
+
+async fn send(values: &mpsc::Sender<serde_json::Value>, event: &protocol::Event) -> Result<(), ()> {
+    match serde_json::to_value(event) {
+        Ok(value) => values.send(value).await.map_err(drop),
+        Err(_) => Ok(()),
+    }
+}
+
+fn problem(code: &str, error: &dyn std::error::Error) -> Problem {
+    Problem {
+        code: code.to_owned(),
+        message: crate::trust::chain(error),
+    }
+}

@@ -1,0 +1,135 @@
+//! The generation: what each component runs and where its install life stands, as one durable record.
+//!
+//! Pointer and journal are the same file, so that they never disagree. A copy is written whenever nothing
+//! is under way; if the record is damaged, the copy says what ran before the last update, and what the
+//! release folders say is the last resort: a device that boots runs something that was committed.
+
+use std::collections::{BTreeMap, HashSet};
+
+use durable::{Files, Record, RecordError};
+use release::Component;
+use serde::{Deserialize, Serialize};
+use tuf::Digest;
+
+use crate::layout::Layout;
+use crate::machine::{Life, Slot};
+use crate::sync::Shared;
+
+/// What is on disk.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Generation {
+    /// Rises with every change.
+    pub number: u64,
+    /// Per component.
+    pub components: BTreeMap<Component, Slot>,
+}
+
+/// The one writer of the generation.
+#[derive(Debug)]
+pub struct GenerationStore {
+    record: Record<Generation>,
+    copy: Record<Generation>,
+    held: Shared<Generation>,
+}
+
+impl GenerationStore {
+    /// Reads the generation; says in the second value what was wrong with it, if anything.
+    ///
+    /// # Errors
+    /// Those of the disk; a record of a newer agent. Damage is no error: `rebuild` then says what is known
+    /// otherwise.
+    pub fn open(
+        files: &Files,
+        layout: &Layout,
+        rebuild: impl FnOnce() -> Generation,
+    ) -> Result<(Self, Option<String>), RecordError> {
+        let at = |name: &str| Record::on(files.clone(), layout.state().join(name), "generation", 1);
+        let (record, copy) = (at("generation.rec"), at("generation.copy.rec"));
+        let (generation, trouble) = match (record.load(), copy.load()) {
+            (Ok(Some(found)), _) => (found, None),
+            (Ok(None), Ok(None)) => (Generation::default(), None),
+            (Err(RecordError::Damaged { .. }) | Ok(None), Ok(Some(older))) => (
+                older,
+                Some("the record of what is installed was damaged; its copy was used".to_owned()),
+            ),
+            (Err(RecordError::Damaged { .. }) | Ok(None), Err(RecordError::Damaged { .. }) | Ok(None)) => (
+                rebuild(),
+                Some(
+                    "the record of what is installed was damaged; it was rebuilt from the release folders"
+                        .into(),
+                ),
+            ),
+            (Err(other), _) | (_, Err(other)) => return Err(other),
+        };
+        let store = Self {
+            record,
+            copy,
+            held: Shared::new(generation),
+        };
+        if trouble.is_some() {
+            store.save()?;
+        }
+        Ok((store, trouble))
+    }
+
+    /// What it says now.
+    #[must_use]
+    pub fn get(&self) -> Generation {
+        self.held.get()
+    }
+
+    /// What it says of one component.
+    #[must_use]
+    pub fn slot(&self, component: &Component) -> Slot {
+        self.held
+            .with(|held| held.components.get(component).cloned())
+            .unwrap_or_default()
+    }
+
+    /// Changes one component's slot, durable on return. With `insist` the change holds in memory even if it
+    /// cannot be written, and goes to disk with the next change that can.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn write(&self, component: &Component, slot: &Slot, insist: bool) -> Result<(), RecordError> {
+        self.held.with(|held| {
+            let mut next = held.clone();
+            next.number = next.number.saturating_add(1);
+            next.components.insert(component.clone(), slot.clone());
+            let saved = self.record.save(&next);
+            if saved.is_ok() || insist {
+                *held = next;
+            }
+            saved
+        })
+    }
+
+    /// Writes both records as they should be now.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn save(&self) -> Result<(), RecordError> {
+        let now = self.get();
+        self.record.save(&now)?;
+        self.save_copy()
+    }
+
+    /// Renews the copy if nothing is under way.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn save_copy(&self) -> Result<(), RecordError> {
+        let now = self.get();
+        if now.components.values().all(|slot| slot.life == Life::Idle) {
+            self.copy.save(&now)?;
+        }
+        Ok(())
+    }
+
+    /// Every release that some component still needs.
+    #[must_use]
+    pub fn needed(&self) -> HashSet<Digest> {
+        self.held
+            .with(|held| held.components.values().flat_map(Slot::needed).collect())
+    }
+}

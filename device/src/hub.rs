@@ -1,0 +1,364 @@
+//! What all parts of a running agent share.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use durable::Store;
+use mtls::Clock;
+use protocol::control::{DeviceStatus, InstallEntry};
+use protocol::device::{Activity, ComponentState, Hello, Order};
+use protocol::limits::MAX_COMPONENTS;
+use protocol::{Identity, Outcome, Report, Step, UpdateId, messages};
+use release::{Component, Version};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tuf::{Digest, UnixTime};
+
+use crate::bus::{Bus, Teller, shorten};
+use crate::generation::GenerationStore;
+use crate::layout::Layout;
+use crate::limits::MAX_WAITING_COMMANDS;
+use crate::machine::Slot;
+use crate::machine_info;
+use crate::manager::Manager;
+use crate::records::{self, InstallLog};
+use crate::reports::Outbox;
+use crate::settings::Settings;
+use crate::sync::Shared;
+use crate::trust::Trust;
+use crate::unit::{Command, Unit};
+use crate::world::{CutOff, World};
+
+/// What all parts of a running agent share.
+#[derive(Debug)]
+pub struct Hub {
+    /// Where things lie.
+    pub layout: Layout,
+    /// device.toml.
+    pub settings: Settings,
+    /// Clock, randomness, disk.
+    pub world: World,
+    /// Who this device is.
+    pub me: Identity,
+    /// What runs and where its life stands.
+    pub generation: GenerationStore,
+    /// What is believed.
+    pub trust: Trust,
+    /// The manager.
+    pub manager: Manager,
+    /// Downloaded files.
+    pub store: Store,
+    /// Steps as they happen.
+    pub bus: Arc<Bus>,
+    /// Signed reports.
+    pub outbox: Outbox,
+    /// The install record.
+    pub log: InstallLog,
+    /// Rung when a hello is due before its time.
+    pub hello_due: Notify,
+    /// How the connection is.
+    pub link: Shared<Link>,
+    /// Cancelled when the agent shall end.
+    pub shutdown: CancellationToken,
+    /// Everything that runs in the background.
+    pub tasks: Shared<JoinSet<()>>,
+    /// Where a test's cut ended a unit.
+    pub cut: watch::Sender<Option<CutOff>>,
+    /// Where the certificate ends.
+    pub certificate_until: Shared<Option<UnixTime>>,
+    /// Whether a refresh of the metadata is under way.
+    pub refreshing: Shared<bool>,
+    pub(crate) board: Shared<BTreeMap<Component, Shown>>,
+    pub(crate) units: Shared<BTreeMap<Component, mpsc::Sender<Command>>>,
+    /// The last refusal per component, so that an order that comes again is not reported again.
+    pub(crate) refused: Shared<BTreeMap<Component, (UpdateId, String)>>,
+    /// What was wrong with the agent's own records when it started.
+    pub(crate) trouble: Option<String>,
+}
+
+/// How the connection to the manager is.
+#[derive(Debug, Clone, Default)]
+pub struct Link {
+    /// Whether the event stream is open.
+    pub connected: bool,
+    /// Whether the manager answered the last time it was asked.
+    pub up: bool,
+    /// What is wrong, if anything.
+    pub problem: String,
+}
+
+/// What is shown of a component.
+#[derive(Debug, Clone)]
+pub(crate) struct Shown {
+    state: ComponentState,
+    since: Option<Instant>,
+}
+
+/// What ended without an attempt: an order that was not followed.
+#[derive(Debug)]
+pub struct Unfollowed<'a> {
+    /// The order.
+    pub order: &'a Order,
+    /// Its target's digest, where it is known.
+    pub digest: Digest,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+impl Hub {
+    /// Shows what a component is and does.
+    pub fn show(&self, component: &Component, slot: &Slot, activity: Activity, since: Option<Instant>) {
+        let state = ComponentState {
+            component: component.clone(),
+            version: slot.current.as_ref().map(|now| now.version.clone()),
+            digest: slot.current.as_ref().map(|now| now.digest),
+            previous: slot.previous.as_ref().map(|previous| previous.version.clone()),
+            activity,
+            uptime_seconds: 0,
+            bad: slot.bad.iter().map(|bad| bad.digest).collect(),
+            held: slot.held,
+        };
+        self.board
+            .with(|board| board.insert(component.clone(), Shown { state, since }));
+    }
+
+    /// Shows another activity of a component.
+    pub fn show_activity(&self, component: &Component, activity: Activity) {
+        self.board.with(|board| {
+            if let Some(shown) = board.get_mut(component) {
+                shown.state.activity = activity;
+            }
+        });
+    }
+
+    /// What every component is and does now.
+    #[must_use]
+    pub fn components(&self) -> Vec<ComponentState> {
+        let uptime = |shown: &Shown| shown.since.map_or(0, |since| since.elapsed().as_secs());
+        self.board.with(|board| {
+            let states = board.values().map(|shown| ComponentState {
+                uptime_seconds: uptime(shown),
+                ..shown.state.clone()
+            });
+            states.collect()
+        })
+    }
+
+    /// What is wrong with the device itself, if anything.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        match (self.trust.trouble(), &self.trouble) {
+            (Some(trust), Some(own)) => Some(format!("{trust}; {own}")),
+            (trust, own) => trust.or_else(|| own.clone()),
+        }
+    }
+
+    /// The hello of this moment.
+    #[must_use]
+    pub fn hello(&self) -> Hello {
+        Hello {
+            agent: machine_info::agent_version().to_string(),
+            arch: machine_info::arch(),
+            hardware: self.settings.hardware.clone(),
+            boot_id: mtls::stamp().boot_id,
+            report_counter: self.outbox.counter(),
+            time_known: self.world.clock.now().known,
+            trouble: self.trouble(),
+            components: self.components(),
+        }
+    }
+
+    /// The device at a glance.
+    #[must_use]
+    pub fn status(&self) -> DeviceStatus {
+        let link = self.link.get();
+        DeviceStatus {
+            site: self.me.site.clone(),
+            name: self.me.name.clone(),
+            program: machine_info::agent_version().to_string(),
+            manager: self.settings.manager.clone(),
+            connected: link.connected,
+            connection: link.problem,
+            time_known: self.world.clock.now().known,
+            stale_since: self.trust.stale_since(),
+            trouble: self.trouble(),
+            certificate_until: self.certificate_until.get(),
+            components: self.components(),
+        }
+    }
+
+    /// The mailbox of a component; a new component gets one if this device may run it.
+    #[must_use]
+    pub fn unit(self: &Arc<Self>, component: &Component, create: bool) -> Option<mpsc::Sender<Command>> {
+        self.units.with(|units| {
+            if let Some(mailbox) = units.get(component) {
+                return Some(mailbox.clone());
+            }
+            if !create || units.len() >= MAX_COMPONENTS || self.shutdown.is_cancelled() {
+                return None;
+            }
+            let (mailbox, commands) = mpsc::channel(MAX_WAITING_COMMANDS);
+            let unit = Unit::new(Arc::clone(self), component.clone(), mailbox.clone(), commands);
+            let hub = Arc::clone(self);
+            self.tasks.with(|tasks| {
+                tasks.spawn(async move {
+                    if let Err(cut) = unit.run().await {
+                        hub.cut.send_replace(Some(cut));
+                    }
+                })
+            });
+            units.insert(component.clone(), mailbox.clone());
+            Some(mailbox)
+        })
+    }
+
+    /// Takes an order from the manager.
+    pub fn take_order(self: &Arc<Self>, order: Order) {
+        if !self.settings.allows(&order.component) {
+            let reason = format!(
+                "this device does not run {}: see `components` in device.toml",
+                order.component
+            );
+            self.not_followed(&order, Outcome::Refused, reason);
+            return;
+        }
+        match self.unit(&order.component, true) {
+            // A full mailbox loses the order; it comes again with the next hello.
+            Some(mailbox) => drop(mailbox.try_send(Command::Order(Box::new(order)))),
+            None => {
+                let reason = format!("this device runs {MAX_COMPONENTS} components already");
+                self.not_followed(&order, Outcome::Refused, reason);
+            }
+        }
+    }
+
+    /// Tells, records and reports that an order was not followed; once, however often it comes.
+    pub fn not_followed(&self, order: &Order, outcome: Outcome, reason: String) {
+        let digest = Digest::from_bytes([0; 32]);
+        self.end_order(&Unfollowed {
+            order,
+            digest,
+            outcome,
+            reason: Some(reason),
+        });
+    }
+
+    /// Tells, records and reports the end of an order that changed nothing.
+    pub fn end_order(&self, end: &Unfollowed<'_>) {
+        let order = end.order;
+        let note = (order.update, end.reason.clone().unwrap_or_default());
+        let again = self.refused.with(|refused| {
+            refused
+                .insert(order.component.clone(), note.clone())
+                .is_some_and(|before| before == note)
+        });
+        if again {
+            return;
+        }
+        let teller = Teller::new(
+            Arc::clone(&self.bus),
+            order.update,
+            order.component.clone(),
+            order.version.clone(),
+            Vec::new(),
+        );
+        let step = match end.outcome {
+            Outcome::Committed => Step::Committed,
+            Outcome::Refused => Step::Refused,
+            Outcome::Failed | Outcome::RolledBack => Step::Failed,
+        };
+        match &end.reason {
+            Some(reason) => {
+                let what = format!("{} {}", order.component, order.version);
+                records::warn(&messages::INSTALL_FAILED, what, reason);
+                teller.tell_why(step, reason);
+            }
+            None => teller.tell(step),
+        }
+        if end.outcome != Outcome::Committed {
+            let from = self
+                .generation
+                .slot(&order.component)
+                .current
+                .map(|now| now.version);
+            self.record(
+                &order.component,
+                &order.version,
+                from,
+                end.digest,
+                end.outcome,
+                end.reason.clone(),
+                &teller,
+            );
+        }
+        if let Err(error) = self.report(Some((order.update, end.outcome, end.reason.clone())), &teller) {
+            tracing::warn!(target: "drover", error = %crate::trust::chain(&error), "a report cannot be kept");
+        }
+        self.hello_due.notify_one();
+    }
+
+    /// Puts a signed report into the queue.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn report(
+        &self,
+        end: Option<(UpdateId, Outcome, Option<String>)>,
+        teller: &Teller,
+    ) -> Result<u64, crate::reports::ReportFault> {
+        let (update, outcome, reason) = match end {
+            Some((update, outcome, reason)) => (Some(update), Some(outcome), reason),
+            None => (None, None, None),
+        };
+        self.outbox.add(Report {
+            actor: self.me.clone(),
+            counter: 0,
+            nonce: self.world.random.nonce(),
+            at: mtls::stamp(),
+            update,
+            outcome,
+            reason: reason.as_deref().map(shorten),
+            events: teller.told(),
+            components: self.components(),
+        })
+    }
+
+    /// Adds a line to the install record; a full disk loses it.
+    #[allow(clippy::too_many_arguments)] // the fields of one line
+    pub fn record(
+        &self,
+        component: &Component,
+        version: &Version,
+        from: Option<Version>,
+        digest: Digest,
+        outcome: Outcome,
+        reason: Option<String>,
+        teller: &Teller,
+    ) {
+        let events = teller.told();
+        let milliseconds = match (events.first(), events.last()) {
+            (Some(first), Some(last)) => u64::try_from(last.at.since_ns(&first.at) / 1_000_000).unwrap_or(0),
+            _ => 0,
+        };
+        let entry = InstallEntry {
+            at: self.world.clock.now().now,
+            component: component.clone(),
+            version: version.clone(),
+            from,
+            digest,
+            milliseconds,
+            outcome: outcome.to_string(),
+            reason,
+        };
+        let update = events
+            .first()
+            .map_or_else(String::new, |event| event.update.to_string());
+        if let Err(error) = self.log.add(&entry, update, &events) {
+            tracing::warn!(target: "drover", error = %crate::trust::chain(&error), "the install record cannot be written");
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Every cap of the agent, each with its reason.
+
+use std::time::Duration;
+
+/// Restarts of agent or machine within one attempt before it is given up: power may go away twice by
+/// accident, not four times.
+pub const MAX_RESTARTS: u32 = 3;
+/// Failed digests remembered per component; the oldest is forgotten.
+pub const MAX_BAD: usize = 16;
+
+/// Time to connect and to shake hands, on a slow radio link.
+pub const DIAL_TIME: Duration = Duration::from_secs(15);
+/// Time until the head of an answer is here.
+pub const ANSWER_TIME: Duration = Duration::from_secs(30);
+/// Time for a whole small answer (hello, reports, renewal).
+pub const BODY_TIME: Duration = Duration::from_secs(60);
+/// Bytes of a small JSON answer.
+pub const MAX_ANSWER: u64 = 4 << 20;
+/// Bytes of one line of the event stream: an order has about 500.
+pub const MAX_EVENT_LINE: usize = 64 << 10;
+/// Keep-alive intervals without a byte after which the event stream is dead.
+pub const DEAD_AFTER_KEEP_ALIVES: u32 = 3;
+/// Request connections that exist at the same time, the event stream not counted: one for a download, one
+/// for what is said meanwhile.
+pub const MAX_REQUEST_CONNECTIONS: usize = 2;
+/// Seconds between hellos whatever the manager says: not faster than this…
+pub const MIN_POLL_SECONDS: u64 = 1;
+/// … and not slower than this.
+pub const MAX_POLL_SECONDS: u64 = 3600;
+/// Hello although the event stream is open: what both sides believe is compared this often.
+pub const HELLO_WITH_EVENTS: Duration = Duration::from_secs(300);
+/// First upper bound of a waiting time after a failed connection.
+pub const BACK_OFF_BASE: Duration = Duration::from_secs(1);
+/// Largest upper bound of a waiting time after failed connections.
+pub const BACK_OFF_CAP: Duration = Duration::from_secs(60);
+
+/// Tries of one download before an order is given up; each waits with back-off and resumes.
+pub const DOWNLOAD_TRIES: u32 = 10;
+/// A download slower than this for [`DOWNLOAD_WINDOW`] is cut off and tried again: 256 bytes a second is
+/// less than the slowest radio link that is worth using.
+pub const DOWNLOAD_FLOOR_BYTES: u64 = 256 * 20;
+/// The time over which the floor is measured.
+pub const DOWNLOAD_WINDOW: Duration = Duration::from_secs(20);
+/// One try of a download ends after this and resumes with a new connection.
+pub const DOWNLOAD_TIME: Duration = Duration::from_secs(6 * 3600);
+/// Time between two progress events of a download.
+pub const PROGRESS_EVERY: Duration = Duration::from_millis(250);
+/// Room that stays free on the disk beside a release: journal, records and data need to go on.
+pub const DISK_RESERVE: u64 = 1 << 20;
+
+/// Events kept for who starts to watch.
+pub const KEPT_EVENTS: usize = 256;
+/// Events that a slow watcher may lag behind before it loses some.
+pub const WATCH_LAG: usize = 256;
+/// Progress events that wait to be sent; more are dropped, they are a courtesy.
+pub const MAX_WAITING_PROGRESS: usize = 128;
+/// How long progress is collected before it is sent.
+pub const PROGRESS_PAUSE: Duration = Duration::from_millis(20);
+/// Commands that wait at one component.
+pub const MAX_WAITING_COMMANDS: usize = 32;
+
+/// Signed reports that wait for a manager; the oldest is dropped beyond that.
+pub const MAX_WAITING_REPORTS: usize = 512;
+/// Steps of one attempt kept for its report; leaves room for those of its end.
+pub const MAX_ATTEMPT_EVENTS: usize = protocol::limits::MAX_REPORT_EVENTS - 10;
+
+/// Bytes of a program's output before the file is cut; one older file is kept, so twice this at most.
+pub const MAX_OUTPUT: u64 = 1 << 20;
+/// How often the length of the output files is looked at.
+pub const OUTPUT_CHECK: Duration = Duration::from_secs(2);
+/// Bytes of a failed program's last output that are looked at for the reason.
+pub const REASON_TAIL: u64 = 2048;
+/// Lines of it that go into the reason.
+pub const REASON_LINES: usize = 3;
+
+/// First upper bound of the waiting time before a program that ended is started again.
+pub const RESTART_BASE: Duration = Duration::from_millis(200);
+/// Largest upper bound while it still counts as running.
+pub const RESTART_CAP: Duration = Duration::from_secs(10);
+/// Ends in a row after which the loop breaker opens: the component is shown as failing.
+pub const LOOP_BREAKER: u32 = 6;
+/// Largest upper bound of the waiting time when the loop breaker is open.
+pub const FAILING_CAP: Duration = Duration::from_secs(300);
+/// A program that ran this long has ended for the first time again.
+pub const STABLE_AFTER: Duration = Duration::from_secs(60);
+/// Longest time that a release may ask for between SIGTERM and SIGKILL.
+pub const MAX_STOP: Duration = Duration::from_secs(600);
+/// Time for a process group to vanish after SIGKILL.
+pub const KILL_WAIT: Duration = Duration::from_secs(5);
+
+/// First pause between two health probes after a start.
+pub const FIRST_PROBE: Duration = Duration::from_millis(5);
+/// Longest pause between two health probes while a program starts.
+pub const SLOWEST_PROBE: Duration = Duration::from_millis(250);
+/// Pause between two health probes on probation.
+pub const PROBATION_PROBE: Duration = Duration::from_millis(500);
+/// Failed probes in a row that end a probation.
+pub const PROBATION_FAILURES: u32 = 3;
+/// Time for one health probe.
+pub const PROBE_TIME: Duration = Duration::from_secs(5);
+/// Bytes of a health answer that are read.
+pub const MAX_HEALTH_BODY: u64 = 4096;
+/// Longest start and probation that a release may ask for.
+pub const MAX_PROVE: Duration = Duration::from_secs(24 * 3600);
+
+/// Bytes of device.toml.
+pub const MAX_SETTINGS: u64 = 64 << 10;
+/// Bytes of an author's root file.
+pub const MAX_ROOT: u64 = 512 << 10;
+/// Bytes of a typed code, password or file of them.
+pub const MAX_TYPED: u64 = 4096;
+/// How often the certificate's age is looked at.
+pub const RENEW_CHECK: Duration = Duration::from_secs(600);
+/// Bytes of a release's description record: files and their digests.
+pub const MAX_STAGED_FILES: usize = 100_000;

@@ -1,0 +1,492 @@
+//! The install life of one component, as a pure state machine.
+//!
+//! One match over (life, happening); everything that is not in it is refused. The driver (`unit`) writes
+//! the slot down before it carries out the actions, so that after a crash [`Happening::Restarted`] finishes
+//! or undoes from whatever was written: the old or the new version runs, never neither and never both.
+//!
+//! ```text
+//! idle → preparing → staged → switching → trying → ended → idle
+//!            │          │         │          └──→ returning ──→ ended
+//!            └──────────┴─────────┴───────────────────────────→ ended
+//! ```
+//!
+//! The pointer (`current`) names the new version from `trying` on; it is in the same record as the life, so
+//! they can never disagree.
+
+use protocol::{Event, Outcome, Stamp, UpdateId};
+use release::{TargetPath, Version};
+use serde::{Deserialize, Serialize};
+use tuf::Digest;
+
+use crate::limits::{MAX_BAD, MAX_RESTARTS};
+
+/// A release that is, was, or is to be installed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Installed {
+    /// SHA-256 of its target; names its folder.
+    pub digest: Digest,
+    /// Its version.
+    pub version: Version,
+    /// Its release counter.
+    pub counter: u64,
+    /// The author's id of the update that brought it.
+    pub update: UpdateId,
+    /// Its name in the signed metadata.
+    pub target: TargetPath,
+}
+
+/// A digest that failed here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bad {
+    /// Which.
+    pub digest: Digest,
+    /// The version it carried.
+    pub version: Version,
+    /// What it did.
+    pub reason: String,
+}
+
+/// Who wants the change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cause {
+    /// The manager ordered it.
+    Order,
+    /// A person went back by hand.
+    ByHand,
+}
+
+/// A change under way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// Its id in all programs.
+    pub update: UpdateId,
+    /// Who wants it.
+    pub cause: Cause,
+    /// What shall run.
+    pub to: Installed,
+    /// What ran before, and runs again if the new one fails.
+    pub from: Option<Installed>,
+    /// How often the agent or the machine has restarted meanwhile.
+    pub restarts: u32,
+    /// When it began.
+    pub began: Stamp,
+    /// Its steps so far, for the report.
+    pub events: Vec<Event>,
+}
+
+/// How a change ended, kept until its report is in the queue.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// How.
+    pub outcome: Outcome,
+    /// Why, where it did not end well.
+    pub reason: Option<String>,
+}
+
+/// Where a component stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Life {
+    /// Nothing under way.
+    #[default]
+    Idle,
+    /// Bytes arrive, are verified and unpacked; the running version is not touched.
+    Preparing,
+    /// The new release is on disk, whole and durable; the old one runs.
+    Staged,
+    /// The old one is being stopped; the pointer still names it.
+    Switching,
+    /// The pointer names the new one, which has to prove itself.
+    Trying,
+    /// The new one failed and is being stopped; the pointer still names it.
+    Returning,
+    /// Decided; the report is not yet in the queue.
+    Ended(Ended),
+}
+
+/// All that is remembered of one component.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slot {
+    /// The pointer: what runs.
+    pub current: Option<Installed>,
+    /// What a roll back by hand would return to.
+    pub previous: Option<Installed>,
+    /// Where it stands.
+    pub life: Life,
+    /// The change under way; none while idle.
+    pub attempt: Option<Attempt>,
+    /// What failed here, newest last.
+    #[serde(default)]
+    pub bad: Vec<Bad>,
+    /// Rolled back by hand and held there.
+    #[serde(default)]
+    pub held: bool,
+    /// How often preparing this update was cut off by a restart.
+    #[serde(default)]
+    pub interrupted: Option<(UpdateId, u32)>,
+}
+
+/// What can happen to a component.
+#[derive(Debug, Clone)]
+pub enum Happening {
+    /// An order passed every check that needs no bytes.
+    Ordered(Attempt),
+    /// A person wants the previous version back.
+    RolledBackByHand(Attempt),
+    /// The new release is on disk, whole and durable.
+    Prepared,
+    /// It could not be brought here; `bad`: because of what it is, not because of where we are.
+    NotPrepared {
+        /// Why.
+        reason: String,
+        /// Whether its digest is to be remembered as bad.
+        bad: bool,
+    },
+    /// Checked against the newest metadata: it may still be activated.
+    Cleared,
+    /// The staged release must not be activated: withdrawn, changed on disk, or not to be written down.
+    NotCleared {
+        /// Why.
+        reason: String,
+    },
+    /// The version that was to be stopped is gone.
+    Stopped,
+    /// The new one was healthy through its probation.
+    Passed,
+    /// The new one could not be started, died, or was not healthy.
+    Unhealthy {
+        /// What it did, with its last words.
+        reason: String,
+    },
+    /// The report is in the queue.
+    Reported,
+    /// The agent has started and read the slot.
+    Restarted,
+    /// A person lifts the hold and forgives what failed.
+    Released,
+}
+
+/// What the driver has to do, in order, once the slot is written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Download, verify, stage; then `Prepared` or `NotPrepared`.
+    Prepare,
+    /// Check against the newest metadata and the disk; then `Cleared` or `NotCleared`.
+    Recheck,
+    /// Stop whatever runs; then `Stopped`.
+    Stop,
+    /// Start what the pointer names, or keep it if it runs.
+    Start,
+    /// Watch the new one through start, health and probation; then `Passed` or `Unhealthy`.
+    Prove,
+    /// Raise the component's release floor to the current one's counter.
+    RaiseFloor,
+    /// Put the signed report into the queue; then `Reported`.
+    Report,
+    /// Remove releases that nothing names any more.
+    Collect,
+}
+
+/// A happening that has no place in this life.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{happening} has no place while {life}")]
+pub struct Misplaced {
+    life: String,
+    happening: &'static str,
+}
+
+/// A slot that changed, and what to do about it.
+pub type Stepped = Result<(Slot, Vec<Action>), Misplaced>;
+
+/// One step of the life: the only place where a slot's life, pointer and memory change.
+///
+/// # Errors
+/// The happening does not fit the life; nothing is to be done.
+pub fn step(mut slot: Slot, happening: Happening) -> Stepped {
+    use Action as A;
+    use Happening as H;
+    match (slot.life.clone(), happening) {
+        (Life::Idle, H::Ordered(attempt)) => {
+            if slot
+                .interrupted
+                .is_some_and(|(update, _)| update != attempt.update)
+            {
+                slot.interrupted = None;
+            }
+            slot.attempt = Some(Attempt {
+                from: slot.current.clone(),
+                ..attempt
+            });
+            slot.life = Life::Preparing;
+            Ok((slot, vec![A::Prepare]))
+        }
+        (Life::Idle, H::RolledBackByHand(attempt)) => {
+            slot.attempt = Some(Attempt {
+                from: slot.current.clone(),
+                ..attempt
+            });
+            slot.life = Life::Staged;
+            Ok((slot, vec![A::Recheck]))
+        }
+        (Life::Preparing, H::Prepared) => {
+            slot.life = Life::Staged;
+            Ok((slot, vec![A::Recheck]))
+        }
+        (Life::Preparing, H::NotPrepared { reason, bad }) => {
+            if bad {
+                remember_bad(&mut slot, &reason);
+            }
+            Ok(end(slot, Outcome::Failed, Some(reason), vec![A::Report]))
+        }
+        (Life::Staged, H::Cleared) => {
+            slot.life = Life::Switching;
+            Ok((slot, vec![A::Stop]))
+        }
+        (Life::Staged | Life::Switching, H::NotCleared { reason }) => Ok(end(
+            slot,
+            Outcome::Failed,
+            Some(reason),
+            vec![A::Start, A::Report],
+        )),
+        (Life::Switching, H::Stopped) => {
+            slot.current = slot.attempt.as_ref().map(|attempt| attempt.to.clone());
+            slot.life = Life::Trying;
+            Ok((slot, vec![A::Start, A::Prove]))
+        }
+        (Life::Trying, H::Passed) => Ok(commit(slot)),
+        (Life::Trying, H::Unhealthy { reason }) => {
+            remember_bad(&mut slot, &reason);
+            slot.life = Life::Returning;
+            Ok((slot, vec![A::Stop]))
+        }
+        (Life::Returning, H::Stopped) => Ok(give_back(slot)),
+        (Life::Ended(_), H::Reported) => {
+            slot.life = Life::Idle;
+            slot.attempt = None;
+            Ok((slot, vec![A::Collect]))
+        }
+        (_, H::Restarted) => Ok(recover(slot)),
+        (Life::Idle | Life::Ended(_), H::Released) => {
+            slot.held = false;
+            slot.bad.clear();
+            slot.interrupted = None;
+            Ok((slot, vec![]))
+        }
+        (life, happening) => Err(Misplaced {
+            life: life.to_string(),
+            happening: happening.name(),
+        }),
+    }
+}
+
+/// What a start of the agent makes of what it finds.
+fn recover(mut slot: Slot) -> (Slot, Vec<Action>) {
+    use Action as A;
+    let restarts = slot.attempt.as_mut().map_or(0, |attempt| {
+        attempt.restarts = attempt.restarts.saturating_add(1);
+        attempt.restarts
+    });
+    match slot.life.clone() {
+        Life::Idle => (slot, vec![A::Start, A::Collect]),
+        Life::Preparing => cut_off(slot),
+        Life::Staged | Life::Switching if restarts > MAX_RESTARTS => {
+            let reason = format!("given up after {restarts} restarts in the middle of switching");
+            end(slot, Outcome::Failed, Some(reason), vec![A::Start, A::Report])
+        }
+        Life::Staged | Life::Switching => {
+            slot.life = Life::Staged;
+            (slot, vec![A::Start, A::Recheck])
+        }
+        Life::Trying if restarts > MAX_RESTARTS => {
+            let reason =
+                format!("the machine or the agent restarted {restarts} times while it was on probation");
+            remember_bad(&mut slot, &reason);
+            slot.life = Life::Returning;
+            (slot, vec![A::Stop])
+        }
+        Life::Trying => (slot, vec![A::Start, A::Prove]),
+        Life::Returning => (slot, vec![A::Stop]),
+        Life::Ended(_) => (slot, vec![A::Start, A::Report]),
+    }
+}
+
+/// Nothing was touched yet: the order will come again; but not for ever, if preparing it kills the agent.
+fn cut_off(mut slot: Slot) -> (Slot, Vec<Action>) {
+    let Some(update) = slot.attempt.as_ref().map(|attempt| attempt.update) else {
+        slot.life = Life::Idle;
+        return (slot, vec![Action::Start, Action::Collect]);
+    };
+    let before = slot
+        .interrupted
+        .filter(|(known, _)| *known == update)
+        .map_or(0, |(_, count)| count);
+    let count = before.saturating_add(1);
+    slot.interrupted = Some((update, count));
+    if count > MAX_RESTARTS {
+        let reason = format!("the agent was cut off {count} times while preparing this release");
+        remember_bad(&mut slot, &reason);
+        return end(
+            slot,
+            Outcome::Failed,
+            Some(reason),
+            vec![Action::Start, Action::Report],
+        );
+    }
+    slot.life = Life::Idle;
+    slot.attempt = None;
+    (slot, vec![Action::Start])
+}
+
+fn commit(mut slot: Slot) -> (Slot, Vec<Action>) {
+    let Some(attempt) = slot.attempt.clone() else {
+        return end(slot, Outcome::Committed, None, vec![Action::Report]);
+    };
+    slot.interrupted = None;
+    match attempt.cause {
+        Cause::Order => {
+            slot.previous = attempt.from;
+            slot.bad.retain(|bad| bad.digest != attempt.to.digest);
+            end(
+                slot,
+                Outcome::Committed,
+                None,
+                vec![Action::RaiseFloor, Action::Report],
+            )
+        }
+        Cause::ByHand => {
+            slot.previous = None;
+            slot.held = true;
+            let reason = format!(
+                "rolled back by hand to {}; held there until it is released",
+                attempt.to.version
+            );
+            end(slot, Outcome::RolledBack, Some(reason), vec![Action::Report])
+        }
+    }
+}
+
+/// The pointer goes back to what ran before; nothing, if nothing did.
+fn give_back(mut slot: Slot) -> (Slot, Vec<Action>) {
+    let attempt = slot.attempt.clone();
+    let failed = attempt.as_ref().map(|attempt| attempt.to.digest);
+    let why = slot
+        .bad
+        .iter()
+        .rev()
+        .find(|bad| Some(bad.digest) == failed)
+        .map_or_else(|| "the new version failed".to_owned(), |bad| bad.reason.clone());
+    let outcome = match attempt.as_ref().map(|attempt| attempt.cause) {
+        Some(Cause::ByHand) => Outcome::Failed,
+        _ => Outcome::RolledBack,
+    };
+    slot.current = attempt.and_then(|attempt| attempt.from);
+    let reason = match &slot.current {
+        Some(old) => format!("{why}; {} runs again", old.version),
+        None => format!("{why}; nothing was installed before, so nothing runs"),
+    };
+    end(slot, outcome, Some(reason), vec![Action::Start, Action::Report])
+}
+
+fn end(
+    mut slot: Slot,
+    outcome: Outcome,
+    reason: Option<String>,
+    actions: Vec<Action>,
+) -> (Slot, Vec<Action>) {
+    slot.life = Life::Ended(Ended { outcome, reason });
+    (slot, actions)
+}
+
+fn remember_bad(slot: &mut Slot, reason: &str) {
+    let Some(to) = slot.attempt.as_ref().map(|attempt| attempt.to.clone()) else {
+        return;
+    };
+    slot.bad.retain(|bad| bad.digest != to.digest);
+    slot.bad.push(Bad {
+        digest: to.digest,
+        version: to.version,
+        reason: reason.to_owned(),
+    });
+    let surplus = slot.bad.len().saturating_sub(MAX_BAD);
+    slot.bad.drain(..surplus);
+}
+
+impl Slot {
+    /// Why this digest is not tried again, if it failed here.
+    #[must_use]
+    pub fn bad_reason(&self, digest: &Digest) -> Option<&str> {
+        self.bad
+            .iter()
+            .find(|bad| bad.digest == *digest)
+            .map(|bad| bad.reason.as_str())
+    }
+
+    /// Every release that this slot still needs on disk.
+    pub fn needed(&self) -> impl Iterator<Item = Digest> + '_ {
+        let under_way = self
+            .attempt
+            .iter()
+            .flat_map(|attempt| attempt.from.iter().chain([&attempt.to]));
+        self.current
+            .iter()
+            .chain(&self.previous)
+            .chain(under_way)
+            .map(|installed| installed.digest)
+    }
+}
+
+impl Life {
+    /// Whether a slot that enters this life must be on disk before the driver goes on: towards the new
+    /// version nothing happens that is not written down; on the way back the old version comes first.
+    #[must_use]
+    pub fn needs_writing(&self) -> bool {
+        matches!(
+            self,
+            Self::Preparing | Self::Staged | Self::Switching | Self::Trying
+        )
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Preparing => "preparing",
+            Self::Staged => "staged",
+            Self::Switching => "switching",
+            Self::Trying => "trying",
+            Self::Returning => "returning",
+            Self::Ended(_) => "ended",
+        }
+    }
+}
+
+impl std::fmt::Display for Life {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Happening {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Ordered(_) => "an order",
+            Self::RolledBackByHand(_) => "a roll back by hand",
+            Self::Prepared => "the end of preparing",
+            Self::NotPrepared { .. } => "a failure to prepare",
+            Self::Cleared => "a clearance",
+            Self::NotCleared { .. } => "a refused clearance",
+            Self::Stopped => "the end of the old version",
+            Self::Passed => "the end of probation",
+            Self::Unhealthy { .. } => "a failed health check",
+            Self::Reported => "a queued report",
+            Self::Restarted => "a restart",
+            Self::Released => "a release of the hold",
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "machine_tests.rs"]
+mod tests;

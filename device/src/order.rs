@@ -1,0 +1,212 @@
+//! An order as a compare-and-swap: ready, already done, or refused with a reason. Pure.
+
+use protocol::Stamp;
+use protocol::device::Order;
+use release::{Arch, Form, Release, Version};
+
+use crate::limits::DISK_RESERVE;
+use crate::machine::{Attempt, Cause, Installed, Slot};
+use crate::trust::Found;
+
+/// What the order is judged by, beside the metadata.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// This agent's version.
+    pub agent: Version,
+    /// This processor; none if it has no name here.
+    pub arch: Option<Arch>,
+    /// Hardware ids that this device answers to.
+    pub hardware: Vec<String>,
+    /// Memory of the machine in bytes.
+    pub memory_bytes: u64,
+    /// Free bytes where releases lie.
+    pub free_bytes: u64,
+    /// Bytes of this target that are here already.
+    pub arrived_bytes: u64,
+    /// Counter below which nothing of this component is installed.
+    pub floor: u64,
+    /// Now.
+    pub now: Stamp,
+}
+
+/// The answer to an order.
+#[derive(Debug, Clone)]
+pub enum Verdict {
+    /// It can be followed.
+    Ready(Box<Plan>),
+    /// It has been followed before.
+    AlreadyDone,
+    /// It is not followed, and why.
+    Refused(String),
+    /// It could not be judged, and why; it may be another time.
+    Failed(String),
+}
+
+/// What following an order takes.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// For the state machine.
+    pub attempt: Attempt,
+    /// The target's length in bytes.
+    pub length: u64,
+    /// What it is.
+    pub release: Release,
+}
+
+/// Judges what needs no metadata: before anything is fetched.
+#[must_use]
+pub fn first_look(order: &Order, slot: &Slot) -> Option<String> {
+    let target = &order.target;
+    if *target.component() != order.component || *target.version() != order.version {
+        return Some(format!(
+            "the order for {} {} names the target {target}",
+            order.component, order.version
+        ));
+    }
+    if slot.held {
+        let current = slot
+            .current
+            .as_ref()
+            .map_or_else(String::new, |now| now.version.to_string());
+        return Some(format!(
+            "rolled back by hand: held at {current} until it is released"
+        ));
+    }
+    if slot
+        .current
+        .as_ref()
+        .is_some_and(|now| now.version == order.version)
+    {
+        return None;
+    }
+    let current = slot.current.as_ref().map(|now| &now.version);
+    (current != order.expects.as_ref()).then(|| {
+        let name = |version: Option<&Version>| version.map_or_else(|| "nothing".into(), Version::to_string);
+        format!(
+            "the order expects {} to run, but {} runs",
+            name(order.expects.as_ref()),
+            name(current)
+        )
+    })
+}
+
+/// Judges the order by what the device's own verified metadata say of its target.
+#[must_use]
+pub fn consider(order: &Order, slot: &Slot, found: &Found, facts: &Facts) -> Verdict {
+    if let Some(reason) = first_look(order, slot) {
+        return Verdict::Refused(reason);
+    }
+    let release = &found.release;
+    if release.component != order.component || release.version != order.version {
+        return Verdict::Refused(format!(
+            "the order is for {} {}, but its target is {} {}",
+            order.component, order.version, release.component, release.version
+        ));
+    }
+    if let Some(now) = slot.current.as_ref().filter(|now| now.version == order.version) {
+        return if now.digest == found.digest {
+            Verdict::AlreadyDone
+        } else {
+            Verdict::Refused(format!("another file runs already as version {}", now.version))
+        };
+    }
+    match objection(slot, found, facts) {
+        Some(reason) => Verdict::Refused(reason),
+        None => plan(order, slot, found, facts),
+    }
+}
+
+fn plan(order: &Order, slot: &Slot, found: &Found, facts: &Facts) -> Verdict {
+    let Ok(update) = found.release.update_id.parse() else {
+        return Verdict::Refused("its update id is malformed".into());
+    };
+    let to = Installed {
+        digest: found.digest,
+        version: found.release.version.clone(),
+        counter: found.release.counter,
+        update,
+        target: order.target.clone(),
+    };
+    Verdict::Ready(Box::new(Plan {
+        attempt: Attempt {
+            update: order.update,
+            cause: Cause::Order,
+            to,
+            from: slot.current.clone(),
+            restarts: 0,
+            began: facts.now.clone(),
+            events: Vec::new(),
+        },
+        length: found.length,
+        release: found.release.clone(),
+    }))
+}
+
+/// The first thing that speaks against installing this release here.
+fn objection(slot: &Slot, found: &Found, facts: &Facts) -> Option<String> {
+    let release = &found.release;
+    if let Some(withdrawn) = &release.withdrawn {
+        return Some(format!("withdrawn by its author: {}", withdrawn.reason));
+    }
+    if let Some(reason) = slot.bad_reason(&found.digest) {
+        return Some(format!("it failed here before and is not tried again: {reason}"));
+    }
+    if release.counter < facts.floor {
+        return Some(format!(
+            "its release counter {} is below {}, which has been committed here",
+            release.counter, facts.floor
+        ));
+    }
+    if let Some(arch) = release.arch.filter(|arch| Some(*arch) != facts.arch) {
+        let here = facts
+            .arch
+            .map_or_else(|| std::env::consts::ARCH.to_owned(), |here| here.to_string());
+        return Some(format!("it is built for {arch}, this device is {here}"));
+    }
+    if !release.hardware.is_empty() && !release.hardware.iter().any(|id| facts.hardware.contains(id)) {
+        return Some(format!(
+            "it is for hardware {}, this device is {}",
+            release.hardware.join(", "),
+            if facts.hardware.is_empty() {
+                "none of it".into()
+            } else {
+                facts.hardware.join(", ")
+            }
+        ));
+    }
+    if let Some(wanted) = release
+        .requires
+        .agent
+        .as_ref()
+        .filter(|r| !r.matches(facts.agent.semver()))
+    {
+        return Some(format!(
+            "it requires an agent {wanted}, this one is {}",
+            facts.agent
+        ));
+    }
+    if let Some(wanted) = release
+        .requires
+        .memory_bytes
+        .filter(|wanted| *wanted > facts.memory_bytes)
+    {
+        return Some(format!(
+            "it requires {wanted} bytes of memory, there are {}",
+            facts.memory_bytes
+        ));
+    }
+    let room = room_needed(found, facts);
+    (room > facts.free_bytes)
+        .then(|| format!("the disk has {} bytes free, {room} are needed", facts.free_bytes))
+}
+
+/// Bytes that installing takes: a package lies there twice until it is unpacked, a single file once.
+fn room_needed(found: &Found, facts: &Facts) -> u64 {
+    let unpacked = match found.release.form {
+        Form::Package => found.length,
+        Form::Single => 0,
+    };
+    let missing = found.length.saturating_sub(facts.arrived_bytes);
+    let needed = missing.saturating_add(unpacked).saturating_add(DISK_RESERVE);
+    needed.max(found.release.requires.disk_bytes.unwrap_or(0))
+}

@@ -1,0 +1,170 @@
+//! From an order to a release on disk: everything that does not touch the running version.
+
+use std::sync::Arc;
+
+use durable::StoreError;
+use protocol::Step;
+use protocol::device::{Activity, Order};
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+use tuf::Digest;
+
+use crate::backoff::BackOff;
+use crate::bus::Teller;
+use crate::download::{DownloadError, download};
+use crate::hub::Hub;
+use crate::limits::{BACK_OFF_BASE, BACK_OFF_CAP, DOWNLOAD_TRIES};
+use crate::machine::Slot;
+use crate::machine_info::{agent_version, free_bytes, memory_bytes};
+use crate::order::{Facts, Plan, Verdict, consider, first_look};
+use crate::records::say;
+use crate::stage::{self, StageError};
+use crate::trust::{TrustFault, chain};
+
+/// Why a release is not on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unprepared {
+    /// For a person.
+    pub reason: String,
+    /// Whether the release itself is at fault.
+    pub bad: bool,
+}
+
+/// Judges an order by newly verified metadata; with the digest of its target, once that is known.
+pub async fn judge(hub: &Hub, order: &Order, slot: &Slot) -> (Verdict, Option<Digest>) {
+    if let Some(reason) = first_look(order, slot) {
+        return (Verdict::Refused(reason), None);
+    }
+    if let Err(verdict) = refresh(hub).await {
+        return (verdict, None);
+    }
+    let found = match hub.trust.look_up(&order.target).await {
+        Ok(found) => found,
+        Err(fault) => return (Verdict::Refused(chain(&fault)), None),
+    };
+    let facts = Facts {
+        agent: agent_version(),
+        arch: release::Arch::here(),
+        hardware: hub.settings.hardware.clone(),
+        memory_bytes: memory_bytes(),
+        free_bytes: free_bytes(hub.layout.root()),
+        arrived_bytes: hub
+            .store
+            .has(&found.digest)
+            .unwrap_or_else(|| hub.store.arrived(&found.digest)),
+        floor: hub.trust.release_floor(order.component.as_str()).await,
+        now: mtls::stamp(),
+    };
+    (consider(order, slot, &found, &facts), Some(found.digest))
+}
+
+async fn refresh(hub: &Hub) -> Result<(), Verdict> {
+    let mut wait = BackOff::new(BACK_OFF_BASE, BACK_OFF_CAP);
+    loop {
+        match hub.trust.refresh(&hub.manager).await {
+            Ok(()) => return Ok(()),
+            Err(TrustFault::Fetch(error)) => {
+                let pause = wait.next(&*hub.world.random);
+                if wait.failures() >= DOWNLOAD_TRIES {
+                    return Err(Verdict::Failed(chain(&TrustFault::Fetch(error))));
+                }
+                sleep(pause).await;
+            }
+            Err(keep @ TrustFault::Keep(_)) => return Err(Verdict::Failed(chain(&keep))),
+            Err(fault) => return Err(Verdict::Refused(chain(&fault))),
+        }
+    }
+}
+
+/// Downloads, verifies and stages a release.
+///
+/// # Errors
+/// [`Unprepared`]; of a release that is at fault nothing is left.
+pub async fn prepare(hub: &Arc<Hub>, plan: &Plan, teller: &Teller) -> Result<(), Unprepared> {
+    let digest = plan.attempt.to.digest;
+    if is_staged(hub, digest).await {
+        teller.tell(Step::InstallStarted);
+        teller.tell(Step::Staged);
+        return Ok(());
+    }
+    fetch(hub, plan, teller).await.map_err(|error| Unprepared {
+        bad: matches!(
+            &error,
+            DownloadError::Store(StoreError::WrongDigest { .. } | StoreError::TooLong { .. })
+        ),
+        reason: chain(&error),
+    })?;
+    let name = format!("{} {}", plan.release.component, plan.release.version);
+    say(&protocol::messages::DEVICE_DOWNLOADED, &name);
+    say(&protocol::messages::FILE_VERIFIED, "");
+    say(&protocol::messages::PREPARE_INSTALL, &name);
+    hub.show_activity(&plan.release.component, Activity::Staging);
+    teller.tell(Step::InstallStarted);
+    put_in_place(hub, plan).await.map_err(|error| Unprepared {
+        bad: error.blames_release(),
+        reason: chain(&error),
+    })?;
+    teller.tell(Step::Staged);
+    Ok(())
+}
+
+/// Whether the release lies there whole, from an earlier attempt.
+async fn is_staged(hub: &Arc<Hub>, digest: Digest) -> bool {
+    if !hub.layout.release(&digest).is_dir() {
+        return false;
+    }
+    let hub = Arc::clone(hub);
+    spawn_blocking(move || stage::verify(&hub.world.files, &hub.layout, &digest).is_ok())
+        .await
+        .unwrap_or(false)
+}
+
+async fn fetch(hub: &Hub, plan: &Plan, teller: &Teller) -> Result<(), DownloadError> {
+    let digest = plan.attempt.to.digest;
+    let get = || {
+        download(
+            &hub.manager,
+            &hub.store,
+            digest,
+            plan.length,
+            teller,
+            &*hub.world.random,
+        )
+    };
+    match get().await {
+        // A power cut can damage the end of a part: once more from the start before anybody is blamed.
+        Err(DownloadError::Store(StoreError::WrongDigest {
+            resumed_from: 1.., ..
+        })) => get().await,
+        other => other,
+    }
+}
+
+async fn put_in_place(hub: &Arc<Hub>, plan: &Plan) -> Result<(), StageError> {
+    let (digest, release) = (plan.attempt.to.digest, plan.release.clone());
+    let hub = Arc::clone(hub);
+    let staging = spawn_blocking(move || {
+        let source = hub.store.path(&digest);
+        let staged = stage::stage(&hub.world.files, &hub.layout, &digest, &release, &source);
+        // What was unpacked, changed or cannot be unpacked is of no more use here.
+        let disk_is_at_fault = staged.as_ref().is_err_and(|error| !error.blames_release());
+        if (!disk_is_at_fault || matches!(staged, Err(StageError::Changed)))
+            && let Err(error) = hub.store.remove(&digest)
+        {
+            tracing::warn!(target: "drover", error = %chain(&error), "a downloaded file cannot be removed");
+        }
+        staged.map(drop)
+    });
+    match staging.await {
+        Ok(staged) => staged,
+        Err(error) => Err(StageError::Io {
+            action: "stage into",
+            path: hub_path_of(&digest),
+            source: std::io::Error::other(error),
+        }),
+    }
+}
+
+fn hub_path_of(digest: &Digest) -> std::path::PathBuf {
+    std::path::PathBuf::from(digest.to_string())
+}

@@ -1,0 +1,102 @@
+//! Finding again what an earlier agent started.
+//!
+//! A run record names the process (pid, start time, boot id) and what it runs. A process that was started
+//! but not yet recorded when the agent died carries the mark of its component in its environment.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::time::Duration;
+
+use durable::{Files, Record};
+use release::Component;
+use rustix::process::{Pid, Signal, kill_process_group};
+use serde::{Deserialize, Serialize};
+use tuf::Digest;
+
+use super::launch::MARK;
+use super::process::{Process, processes, stat};
+use crate::layout::Layout;
+
+/// Which process runs which release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// Process id.
+    pub pid: i32,
+    /// Its start in clock ticks since boot.
+    pub start_ticks: u64,
+    /// The boot in which it was started.
+    pub boot_id: String,
+    /// The release that it runs.
+    pub digest: Digest,
+}
+
+/// The run record of a component.
+#[must_use]
+pub fn record(files: &Files, layout: &Layout, component: &Component) -> Record<Run> {
+    Record::on(
+        files.clone(),
+        layout.runs().join(format!("{component}.rec")),
+        "run",
+        1,
+    )
+}
+
+impl Run {
+    /// What is to be recorded of a process.
+    #[must_use]
+    pub fn of(process: &Process, digest: Digest) -> Self {
+        Self {
+            pid: process.pid(),
+            start_ticks: process.start_ticks(),
+            boot_id: mtls::stamp().boot_id,
+            digest,
+        }
+    }
+
+    /// The process, if it still runs.
+    #[must_use]
+    pub fn find(&self) -> Option<Process> {
+        let same_boot = self.boot_id == mtls::stamp().boot_id;
+        let alive = stat(self.pid).is_some_and(|found| found.state != 'Z');
+        (same_boot && alive)
+            .then(|| Process::find(self.pid, self.start_ticks))
+            .flatten()
+    }
+}
+
+/// Ends every process of a component but those of group `spare`: two versions never run side by side.
+pub async fn end_strays(data: &Path, spare: Option<i32>, patience: Duration) {
+    let mut groups: HashSet<i32> = HashSet::new();
+    let mark = format!("{MARK}={}", data.display());
+    for pid in processes() {
+        let Some(found) = stat(pid).filter(|found| found.state != 'Z' && Some(found.group) != spare) else {
+            continue;
+        };
+        if has_mark(pid, &mark) {
+            tracing::info!(target: "drover", pid, "ending a process that an earlier agent left behind");
+            groups.insert(found.group);
+        }
+    }
+    // Never the agent's own group, should something odd carry the mark there.
+    groups.remove(&rustix::process::getpgrp().as_raw_pid());
+    for group in groups {
+        match Process::find_now(group) {
+            Some(process) => {
+                process.stop(patience).await;
+            }
+            None => {
+                if let Some(group) = Pid::from_raw(group) {
+                    kill_process_group(group, Signal::KILL).ok();
+                }
+            }
+        }
+    }
+}
+
+fn has_mark(pid: i32, mark: &str) -> bool {
+    std::fs::read(format!("/proc/{pid}/environ")).is_ok_and(|environ| {
+        environ
+            .split(|byte| *byte == 0)
+            .any(|entry| entry == mark.as_bytes())
+    })
+}

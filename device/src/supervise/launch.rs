@@ -1,0 +1,165 @@
+//! How a release's program is called: words and variables, never a shell line.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use release::{Component, How, Release};
+use tuf::Digest;
+
+use crate::layout::Layout;
+
+/// Marks every process of a component, so that a restarted agent finds what an earlier one started.
+pub(crate) const MARK: &str = "DROVER_DATA";
+
+/// Variables that a program gets from the agent's own environment, if they are there.
+const PASSED_ON: [&str; 4] = ["PATH", "TZ", "LANG", "TMPDIR"];
+
+/// Everything that starts one program.
+#[derive(Debug, Clone)]
+pub struct Launch {
+    how: How,
+    program: PathBuf,
+    args: Vec<String>,
+    env: BTreeMap<String, String>,
+    data: PathBuf,
+    payload: PathBuf,
+}
+
+impl Launch {
+    /// The program of `release`, as staged under `digest`; `device` are the device's own variables, which
+    /// win over the release's.
+    #[must_use]
+    pub fn new(
+        layout: &Layout,
+        digest: &Digest,
+        release: &Release,
+        device: Option<&BTreeMap<String, String>>,
+    ) -> Self {
+        let payload = layout.release(digest).join("payload");
+        let data = layout.data(&release.component);
+        let mut env = BTreeMap::new();
+        for name in PASSED_ON {
+            if let Ok(value) = std::env::var(name) {
+                env.insert(name.to_owned(), value);
+            }
+        }
+        env.insert("HOME".to_owned(), data.display().to_string());
+        if release.run.how == How::Python {
+            // What lies in the release's folder stays as it was signed.
+            env.insert("PYTHONDONTWRITEBYTECODE".to_owned(), "1".to_owned());
+        }
+        env.extend(release.run.env.clone());
+        env.extend(device.cloned().unwrap_or_default());
+        env.extend(own_variables(&release.component, &release.version, &data));
+        Self {
+            how: release.run.how,
+            program: payload.join(release.run.program.as_str()),
+            args: release.run.args.clone(),
+            env,
+            data,
+            payload,
+        }
+    }
+
+    /// The value of a variable in the program's environment.
+    #[must_use]
+    pub fn variable(&self, name: &str) -> Option<String> {
+        self.env.get(name).cloned()
+    }
+
+    /// The folder that the program keeps its data in, and runs in.
+    #[must_use]
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// The command that runs the program and appends what it writes to `output`.
+    ///
+    /// # Errors
+    /// The system has no descriptors left.
+    pub fn command(&self, output: File) -> io::Result<Command> {
+        let mut command = match self.how {
+            How::Exec => Command::new(&self.program),
+            How::Jar => with_file("java", &["-jar"], &self.program),
+            How::Python => with_file("python3", &[], &self.program),
+        };
+        let errors = output.try_clone()?;
+        command
+            .args(&self.args)
+            .current_dir(&self.data)
+            .stdin(Stdio::null())
+            .stdout(output)
+            .stderr(errors);
+        self.set_environment(&mut command);
+        Ok(command)
+    }
+
+    /// A command that looks after the program, in the folder of its files.
+    #[must_use]
+    pub fn check_command(&self, argv: &[String]) -> Command {
+        let mut words = argv.iter();
+        let first = words.next().map(String::as_str).unwrap_or_default();
+        let own = self.payload.join(first);
+        let program = if own.is_file() {
+            own.into_os_string()
+        } else {
+            OsString::from(first)
+        };
+        let mut command = Command::new(program);
+        command
+            .args(words)
+            .current_dir(&self.payload)
+            .stdin(Stdio::null());
+        self.set_environment(&mut command);
+        command
+    }
+
+    fn set_environment(&self, command: &mut Command) {
+        command.env_clear().envs(&self.env);
+    }
+
+    /// What to tell a person when the program could not be started.
+    #[must_use]
+    pub fn explain(&self, error: &io::Error) -> String {
+        let missing = error.kind() == io::ErrorKind::NotFound;
+        match self.how {
+            How::Jar if missing => {
+                "java is not on this device: install a Java runtime that provides `java`".to_owned()
+            }
+            How::Python if missing => "python3 is not on this device: install Python 3".to_owned(),
+            How::Exec if missing => format!(
+                "{} cannot be started: it, or the interpreter in its first line, is not there",
+                self.program_name()
+            ),
+            _ if error.raw_os_error() == Some(rustix::io::Errno::NOEXEC.raw_os_error()) => format!(
+                "{} is not a program for this device: neither an ELF file of its kind nor a script with #!",
+                self.program_name()
+            ),
+            _ => format!("{} cannot be started: {error}", self.program_name()),
+        }
+    }
+
+    fn program_name(&self) -> String {
+        self.program
+            .file_name()
+            .map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+    }
+}
+
+fn with_file(interpreter: &str, options: &[&str], file: &Path) -> Command {
+    let mut command = Command::new(interpreter);
+    command.args(options).arg(file);
+    command
+}
+
+fn own_variables(component: &Component, version: &release::Version, data: &Path) -> [(String, String); 3] {
+    [
+        ("DROVER_COMPONENT".to_owned(), component.to_string()),
+        ("DROVER_VERSION".to_owned(), version.to_string()),
+        (MARK.to_owned(), data.display().to_string()),
+    ]
+}

@@ -1,0 +1,7 @@
+//! Programs as processes: starting, watching, stopping, finding again.
+
+pub mod adopt;
+pub mod health;
+pub mod launch;
+pub mod output;
+pub mod process;

@@ -1,0 +1,242 @@
+//! The device's own verdict: its own pinned root, its own state, its own verification.
+
+use std::sync::Arc;
+
+use durable::{Fetch, Files, RefreshError, TrustError, TrustStore};
+use mtls::{Clock, FlooredClock};
+use release::{Release, ReleaseError, TargetPath};
+use tokio::sync::Mutex;
+use tuf::{Digest, Limits, TrustedState, UnixTime};
+
+use crate::layout::Layout;
+use crate::manager::{Manager, ManagerError};
+use crate::sync::Shared;
+
+/// What a person does about damaged trusted state.
+const WAY_BACK: &str = "nothing new is installed until it is repaired: stop the agent and run \
+                        `device repair-trust --dir DIR --root ROOT.json` with the author's root file";
+
+/// The trusted state and what was wrong with it.
+#[derive(Debug)]
+pub struct Trust {
+    held: Mutex<Option<Held>>,
+    trouble: Shared<Option<String>>,
+    stale_since: Shared<Option<UnixTime>>,
+    clock: Arc<FlooredClock>,
+}
+
+#[derive(Debug)]
+struct Held {
+    store: TrustStore,
+    state: TrustedState,
+}
+
+/// A target as the device's own verified metadata describe it.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// Its length in bytes.
+    pub length: u64,
+    /// Its SHA-256.
+    pub digest: Digest,
+    /// What its author says of it.
+    pub release: Release,
+}
+
+/// Why the device does not believe.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustFault {
+    /// Its own state cannot be used.
+    #[error("{0}")]
+    Trouble(String),
+    /// The metadata did not come.
+    #[error("the metadata cannot be fetched")]
+    Fetch(#[source] ManagerError),
+    /// The metadata are not believed.
+    #[error("the metadata are refused ({attack}): {source}")]
+    Refused {
+        /// What it looks like.
+        attack: String,
+        /// Which check.
+        source: tuf::Error,
+    },
+    /// The verified metadata cannot be kept.
+    #[error("the verified metadata cannot be kept")]
+    Keep(#[source] TrustError),
+    /// The verified metadata know no such target.
+    #[error("{0} is not in the verified metadata")]
+    NoSuchTarget(String),
+    /// A target without a SHA-256.
+    #[error("{0} has no SHA-256 in the verified metadata")]
+    NoDigest(String),
+    /// Its description cannot be used.
+    #[error("the description of {target} cannot be used: {source}")]
+    Description {
+        /// The target.
+        target: String,
+        /// Why.
+        source: ReleaseError,
+    },
+}
+
+struct FromManager<'a>(&'a Manager);
+
+impl Fetch for FromManager<'_> {
+    type Error = ManagerError;
+
+    async fn metadata(&self, path: &str, max: u64) -> Result<Option<Vec<u8>>, ManagerError> {
+        self.0.metadata(path, max).await
+    }
+}
+
+impl Trust {
+    /// Takes up the trusted state. Damage is not an error here: the programs run on, nothing new comes.
+    #[must_use]
+    pub fn open(files: &Files, layout: &Layout, clock: Arc<FlooredClock>) -> Self {
+        let opened = TrustStore::open_on(files.clone(), layout.trust())
+            .and_then(|store| store.load().map(|state| Held { store, state }));
+        let (held, trouble) = match opened {
+            Ok(held) => (Some(held), None),
+            Err(error) => (None, Some(format!("{}; {WAY_BACK}", chain(&error)))),
+        };
+        let trust = Self {
+            trouble: Shared::new(trouble),
+            stale_since: Shared::default(),
+            clock,
+            held: Mutex::new(None),
+        };
+        if let Some(held) = held {
+            trust.note(&held.state);
+            return Self {
+                held: Mutex::new(Some(held)),
+                ..trust
+            };
+        }
+        trust
+    }
+
+    /// Why nothing new is accepted, and what to do about it.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.get()
+    }
+
+    /// Since when the metadata have been expired.
+    #[must_use]
+    pub fn stale_since(&self) -> Option<UnixTime> {
+        self.stale_since.get()
+    }
+
+    fn note(&self, state: &TrustedState) {
+        // Whatever was verified raises the floor of the clock that TLS uses too.
+        self.clock.set_floor(state.not_before().max(Some(crate::BUILT)));
+        self.stale_since.set(state.stale_since(self.clock.now().now));
+    }
+
+    /// Gets the newest metadata and verifies them from the pinned root.
+    ///
+    /// # Errors
+    /// [`TrustFault`]; what was accepted before the fault is kept.
+    pub async fn refresh(&self, manager: &Manager) -> Result<(), TrustFault> {
+        let mut guard = self.held.lock().await;
+        let held = guard.as_mut().ok_or_else(|| self.fault())?;
+        let now = self.clock.now().now;
+        let fetch = FromManager(manager);
+        let (state, outcome) =
+            durable::refresh(&held.store, held.state.clone(), &fetch, now, Limits::default()).await;
+        self.note(&state);
+        held.state = state;
+        match outcome {
+            Ok(_) => Ok(()),
+            Err(RefreshError::Fetch(error)) => Err(TrustFault::Fetch(error)),
+            Err(RefreshError::Trust(error)) => Err(TrustFault::Keep(error)),
+            Err(RefreshError::Verify(source)) => Err(TrustFault::Refused {
+                attack: source.attack().to_string(),
+                source,
+            }),
+        }
+    }
+
+    /// The newest timestamp version that was verified.
+    pub async fn timestamp(&self) -> u64 {
+        let guard = self.held.lock().await;
+        guard
+            .as_ref()
+            .and_then(|held| held.state.timestamp())
+            .map_or(0, |timestamp| timestamp.version)
+    }
+
+    /// What the verified metadata say of a target, expired or not.
+    ///
+    /// # Errors
+    /// [`TrustFault`].
+    pub async fn look_up(&self, target: &TargetPath) -> Result<Found, TrustFault> {
+        let guard = self.held.lock().await;
+        let held = guard.as_ref().ok_or_else(|| self.fault())?;
+        let name = target.to_string();
+        let file = held
+            .state
+            .target(target.as_str())
+            .ok_or_else(|| TrustFault::NoSuchTarget(name.clone()))?;
+        let digest = file.sha256().ok_or_else(|| TrustFault::NoDigest(name.clone()))?;
+        let custom = file.custom.clone().unwrap_or_default();
+        let release = Release::from_custom(&custom)
+            .map_err(|source| TrustFault::Description { target: name, source })?;
+        Ok(Found {
+            length: file.length,
+            digest,
+            release,
+        })
+    }
+
+    /// The counter below which nothing of this component is installed.
+    pub async fn release_floor(&self, component: &str) -> u64 {
+        let guard = self.held.lock().await;
+        guard
+            .as_ref()
+            .map_or(0, |held| held.state.release_floor(component))
+    }
+
+    /// Raises it, at commit.
+    ///
+    /// # Errors
+    /// [`TrustFault`]: then it is raised in memory only, and on disk with the next refresh.
+    pub async fn raise_floor(&self, component: &str, counter: u64) -> Result<(), TrustFault> {
+        let mut guard = self.held.lock().await;
+        let held = guard.as_mut().ok_or_else(|| self.fault())?;
+        held.state.raise_release_floor(component, counter);
+        held.state = held.store.save(&held.state).map_err(TrustFault::Keep)?;
+        Ok(())
+    }
+
+    /// Every component's floor, for a device that lost the record of what it runs.
+    #[must_use]
+    pub fn floors(&self) -> Vec<(String, u64)> {
+        let Ok(guard) = self.held.try_lock() else {
+            return Vec::new();
+        };
+        let floors = guard.iter().flat_map(|held| held.state.release_floors());
+        floors
+            .map(|(component, counter)| (component.to_owned(), counter))
+            .collect()
+    }
+
+    fn fault(&self) -> TrustFault {
+        TrustFault::Trouble(self.trouble().unwrap_or_else(|| WAY_BACK.to_owned()))
+    }
+}
+
+/// An error with its sources, in one line.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        let words = source.to_string();
+        if !text.contains(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
+        next = source.source();
+    }
+    text
+}

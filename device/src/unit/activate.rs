@@ -1,0 +1,388 @@
+//! Carrying out what the state machine says, and proving a new version.
+
+use std::sync::Arc;
+
+use protocol::device::Activity;
+use protocol::{Outcome, Step, messages};
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep};
+
+use super::Unit;
+use super::program::Program;
+use crate::backoff::BackOff;
+use crate::limits::{PROBATION_FAILURES, PROBATION_PROBE, RESTART_BASE, RESTART_CAP};
+use crate::machine::{Action, Cause, Happening, Life, step};
+use crate::records::{say, warn};
+use crate::stage;
+use crate::supervise::health::Check;
+use crate::trust::chain;
+use crate::world::{CutOff, Point};
+
+impl Unit {
+    /// Lets something happen: writes the changed slot down, then carries out what follows from it.
+    pub(super) async fn happen(&mut self, first: Happening) -> Result<(), CutOff> {
+        let mut next = Some(first);
+        while let Some(happening) = next.take() {
+            let (slot, actions) = match step(self.slot.clone(), happening) {
+                Ok(stepped) => stepped,
+                Err(misplaced) => {
+                    tracing::warn!(target: "drover", component = %self.component, "{misplaced}");
+                    return Ok(());
+                }
+            };
+            if slot != self.slot
+                && let Err(reason) = self.write(&slot).await?
+            {
+                if slot.life.needs_writing() {
+                    next = self.not_written(&reason);
+                    continue;
+                }
+                tracing::warn!(target: "drover", component = %self.component, reason, "the state cannot be written, it is kept in memory");
+                self.mend_later();
+            }
+            self.slot = slot;
+            for action in actions {
+                if let Some(happening) = self.act(action).await? {
+                    next = Some(happening);
+                }
+                self.hub.world.pass(Point::After(action.name()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A step forward that cannot be written is not taken: the old version stays.
+    fn not_written(&mut self, reason: &str) -> Option<Happening> {
+        let reason = format!("the next step cannot be written down: {reason}");
+        match self.slot.life {
+            Life::Preparing => Some(Happening::NotPrepared { reason, bad: false }),
+            Life::Staged | Life::Switching => Some(Happening::NotCleared { reason }),
+            _ => {
+                if let Some(teller) = self.teller.take() {
+                    warn(&messages::INSTALL_FAILED, &self.component, &reason);
+                    teller.tell_why(Step::Failed, &reason);
+                }
+                self.show_resting();
+                None
+            }
+        }
+    }
+
+    async fn act(&mut self, action: Action) -> Result<Option<Happening>, CutOff> {
+        match action {
+            Action::Prepare => {
+                self.show(Activity::Downloading);
+                self.start_preparing();
+            }
+            Action::Recheck => return Ok(Some(self.recheck().await)),
+            Action::Stop => {
+                self.stop_for_switch().await;
+                return Ok(Some(Happening::Stopped));
+            }
+            Action::Start => self.start_for_life().await,
+            Action::Prove => {
+                let proved = self.prove().await;
+                return Ok(proved);
+            }
+            Action::RaiseFloor => self.raise_floor().await,
+            Action::Report => return Ok(self.report_end()),
+            Action::Collect => self.collect().await,
+        }
+        Ok(None)
+    }
+
+    /// The last look before anything is stopped: still wanted by its author, unchanged on this disk.
+    async fn recheck(&mut self) -> Happening {
+        self.show(Activity::Staging);
+        let Some(attempt) = self.slot.attempt.clone() else {
+            return Happening::NotCleared {
+                reason: "there is nothing to switch to".into(),
+            };
+        };
+        if attempt.cause == Cause::Order {
+            match self.hub.trust.look_up(&attempt.to.target).await {
+                Ok(found) if found.digest != attempt.to.digest => {
+                    return self.drop_staged("its author replaced it meanwhile".into()).await;
+                }
+                Ok(found) => {
+                    if let Some(withdrawn) = found.release.withdrawn {
+                        if let Some(teller) = &self.teller {
+                            teller.tell_why(Step::Withdrawn, &withdrawn.reason);
+                        }
+                        return self
+                            .drop_staged(format!(
+                                "withdrawn by its author while it was staged: {}",
+                                withdrawn.reason
+                            ))
+                            .await;
+                    }
+                }
+                Err(fault) => return self.drop_staged(chain(&fault)).await,
+            }
+        }
+        let (hub, digest) = (Arc::clone(&self.hub), attempt.to.digest);
+        let checked = spawn_blocking(move || stage::verify(&hub.world.files, &hub.layout, &digest).map(drop));
+        match checked.await {
+            Ok(Ok(())) => {
+                self.verified = Some(digest);
+                Happening::Cleared
+            }
+            Ok(Err(error)) => self.drop_staged(chain(&error)).await,
+            Err(error) => Happening::NotCleared {
+                reason: error.to_string(),
+            },
+        }
+    }
+
+    /// What must not be activated does not stay, unless it is what a person could roll back to.
+    async fn drop_staged(&mut self, reason: String) -> Happening {
+        let to = self
+            .slot
+            .attempt
+            .as_ref()
+            .filter(|a| a.cause == Cause::Order)
+            .map(|a| a.to.digest);
+        if let Some(digest) = to {
+            let hub = Arc::clone(&self.hub);
+            let removed = spawn_blocking(move || hub.world.files.remove_tree(&hub.layout.release(&digest)));
+            if let Ok(Err(error)) = removed.await {
+                tracing::warn!(target: "drover", error = %chain(&error), "a staged release cannot be removed");
+            }
+        }
+        Happening::NotCleared { reason }
+    }
+
+    async fn stop_for_switch(&mut self) {
+        let returning = self.slot.life == Life::Returning;
+        self.show(if returning {
+            Activity::RollingBack
+        } else {
+            Activity::Switching
+        });
+        let runs = self.program.is_some();
+        let teller = self.teller.clone().filter(|_| runs && !returning);
+        if let Some(teller) = &teller {
+            teller.tell(Step::Stopping);
+        }
+        self.stop_program().await;
+        // Another version: what the last one did is not held against it.
+        self.wait = BackOff::new(RESTART_BASE, RESTART_CAP);
+        if let Some(teller) = &teller {
+            teller.tell(Step::Stopped);
+        }
+    }
+
+    async fn start_for_life(&mut self) {
+        let trying = self.slot.life == Life::Trying;
+        self.restart_at = None;
+        if trying && let Some(teller) = &self.teller {
+            teller.tell(Step::Switched);
+        }
+        self.start_current().await;
+        if !trying {
+            self.show_resting();
+            return;
+        }
+        // On probation the state machine decides, not the supervisor.
+        self.restart_at = None;
+        self.show(Activity::Probation);
+        if self.program.is_some()
+            && let Some(teller) = &self.teller
+        {
+            teller.tell(Step::Started);
+        }
+    }
+
+    /// Watches the new version through start, health and probation. None: the agent is to end first.
+    async fn prove(&mut self) -> Option<Happening> {
+        let failure = self.start_failure.take();
+        let Some(program) = &self.program else {
+            let reason = failure.unwrap_or_else(|| "it could not be started".into());
+            return Some(Happening::Unhealthy { reason });
+        };
+        let proving = async {
+            first_health(program).await?;
+            if let Some(teller) = &self.teller {
+                teller.tell(Step::Healthy);
+            }
+            probation(program).await
+        };
+        tokio::select! {
+            () = self.hub.shutdown.cancelled() => None,
+            proved = proving => Some(match proved {
+                Ok(()) => Happening::Passed,
+                Err(reason) => Happening::Unhealthy { reason: program.with_last_words(&reason) },
+            }),
+        }
+    }
+
+    async fn raise_floor(&mut self) {
+        let Some(current) = &self.slot.current else { return };
+        if let Err(fault) = self
+            .hub
+            .trust
+            .raise_floor(self.component.as_str(), current.counter)
+            .await
+        {
+            tracing::warn!(target: "drover", error = %chain(&fault), "the release floor is not yet on disk");
+        }
+    }
+
+    /// Tells, records and reports how the attempt ended; none if the report must be tried again.
+    pub(super) fn report_end(&mut self) -> Option<Happening> {
+        let Life::Ended(ended) = self.slot.life.clone() else {
+            return None;
+        };
+        self.show_resting();
+        let (Some(attempt), Some(teller)) = (self.slot.attempt.clone(), self.teller.clone()) else {
+            return Some(Happening::Reported);
+        };
+        if !std::mem::replace(&mut self.told_end, true) {
+            self.tell_end(&attempt.to.version, &ended.outcome, ended.reason.as_deref());
+            self.hub.record(
+                &self.component,
+                &attempt.to.version,
+                attempt.from.as_ref().map(|from| from.version.clone()),
+                attempt.to.digest,
+                ended.outcome,
+                ended.reason.clone(),
+                &teller,
+            );
+        }
+        let end = (attempt.update, ended.outcome, ended.reason);
+        match self.hub.report(Some(end), &teller) {
+            Ok(_) => {
+                self.teller = None;
+                self.hub.hello_due.notify_one();
+                Some(Happening::Reported)
+            }
+            Err(error) => {
+                tracing::warn!(target: "drover", error = %chain(&error), "the report cannot be kept, it is tried again");
+                self.mend_later();
+                None
+            }
+        }
+    }
+
+    fn tell_end(&self, version: &release::Version, outcome: &Outcome, reason: Option<&str>) {
+        let Some(teller) = &self.teller else { return };
+        let what = format!("{} {version}", self.component);
+        let step = match outcome {
+            Outcome::Committed => Step::Committed,
+            Outcome::RolledBack => Step::RolledBack,
+            Outcome::Failed => Step::Failed,
+            Outcome::Refused => Step::Refused,
+        };
+        match reason {
+            None => {
+                say(&messages::INSTALLED, what);
+                teller.tell(step);
+            }
+            Some(reason) => {
+                warn(&messages::INSTALL_FAILED, what, reason);
+                teller.tell_why(step, reason);
+            }
+        }
+    }
+
+    async fn collect(&mut self) {
+        let hub = Arc::clone(&self.hub);
+        let collected = spawn_blocking(move || {
+            let needed = hub.generation.needed();
+            stage::collect(&hub.world.files, &hub.layout, &needed).map_err(|error| chain(&error))?;
+            hub.store.collect(&needed).map_err(|error| chain(&error))?;
+            hub.generation.save_copy().map_err(|error| chain(&error))
+        });
+        if let Ok(Err(error)) = collected.await {
+            tracing::warn!(target: "drover", error, "old releases cannot be collected");
+        }
+    }
+
+    /// What a component shows when nothing is under way.
+    pub(super) fn show_resting(&self) {
+        let activity = match (&self.slot.current, &self.program) {
+            (None, _) => Activity::Empty,
+            (Some(_), Some(_)) if self.wait.failures() < crate::limits::LOOP_BREAKER => Activity::Running,
+            (Some(_), _) => Activity::Failing,
+        };
+        self.show(activity);
+    }
+}
+
+/// From the start to the first healthy answer.
+async fn first_health(program: &Program) -> Result<(), String> {
+    let check = program.check.as_ref().map_err(Clone::clone)?;
+    let mut patience = std::time::Duration::from_secs(u64::from(program.release.start_seconds));
+    if let Check::Alive(after) = check {
+        patience = patience.max(*after + PROBATION_PROBE);
+    }
+    let deadline = program.started + patience;
+    loop {
+        let why = tokio::select! {
+            exit = program.process.ended() => return Err(format!("{exit} before it was healthy")),
+            answer = check.ask(program.started) => match answer {
+                Ok(()) => return Ok(()),
+                Err(why) => why,
+            },
+        };
+        if Instant::now() >= deadline {
+            return Err(format!(
+                "it was not healthy within {} s of its start: {why}",
+                patience.as_secs()
+            ));
+        }
+        tokio::select! {
+            exit = program.process.ended() => return Err(format!("{exit} before it was healthy")),
+            () = sleep(check.pause(program.started)) => {}
+        }
+    }
+}
+
+/// From the first healthy answer on: it has to stay up and well.
+async fn probation(program: &Program) -> Result<(), String> {
+    let check = program.check.as_ref().map_err(Clone::clone)?;
+    let seconds = program.release.probation_seconds;
+    let until = Instant::now() + std::time::Duration::from_secs(u64::from(seconds));
+    let died = |exit| format!("{exit} within its first {seconds} s of good health");
+    let mut failures = 0;
+    loop {
+        let now = Instant::now();
+        if now >= until && failures == 0 {
+            return Ok(());
+        }
+        let pause = if now < until {
+            PROBATION_PROBE.min(until - now)
+        } else {
+            PROBATION_PROBE
+        };
+        let answer = tokio::select! {
+            exit = program.process.ended() => return Err(died(exit)),
+            answer = async { sleep(pause).await; check.ask(program.started).await } => answer,
+        };
+        match answer {
+            Ok(()) => failures = 0,
+            Err(why) => {
+                failures += 1;
+                if failures >= PROBATION_FAILURES {
+                    return Err(format!("it became unhealthy on probation: {why}"));
+                }
+            }
+        }
+    }
+}
+
+impl Action {
+    /// Its name, for tests that cut after it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Prepare => "prepare",
+            Self::Recheck => "recheck",
+            Self::Stop => "stop",
+            Self::Start => "start",
+            Self::Prove => "prove",
+            Self::RaiseFloor => "raise-floor",
+            Self::Report => "report",
+            Self::Collect => "collect",
+        }
+    }
+}

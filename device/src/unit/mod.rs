@@ -1,0 +1,383 @@
+//! One component: keeps its program running and takes it through its install life.
+//!
+//! The only task that touches the component's program and slot. Judging and preparing an order run beside
+//! it, so that the old version is looked after meanwhile; from stopping the old one until the new one is
+//! committed or undone it does nothing else.
+
+mod activate;
+mod program;
+
+use std::future::pending;
+use std::sync::Arc;
+
+use protocol::device::{Activity, Order, Problem};
+use protocol::{Outcome, Step, UpdateId, messages};
+use release::Component;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{Instant, sleep_until};
+use tuf::Digest;
+
+use crate::backoff::BackOff;
+use crate::bus::Teller;
+use crate::hub::{Hub, Unfollowed};
+use crate::limits::{BACK_OFF_CAP, RESTART_BASE, RESTART_CAP};
+use crate::machine::{Attempt, Cause, Happening, Life, Slot};
+use crate::order::{Plan, Verdict};
+use crate::prepare::{Unprepared, judge, prepare};
+use crate::world::{CutOff, Point};
+use program::Program;
+
+/// What others ask of a component.
+#[derive(Debug)]
+pub enum Command {
+    /// The manager's order.
+    Order(Box<Order>),
+    /// The order was judged.
+    Judged(Box<Order>, Verdict, Option<Digest>),
+    /// The release was brought here, or not.
+    Prepared(UpdateId, Result<(), Unprepared>),
+    /// A person wants the previous version back.
+    RollBack(Reply),
+    /// A person lifts the hold and forgives what failed.
+    Release(Reply),
+}
+
+/// Where a person's request is answered.
+pub type Reply = oneshot::Sender<Result<(), Problem>>;
+
+/// One component's task.
+#[derive(Debug)]
+pub struct Unit {
+    hub: Arc<Hub>,
+    component: Component,
+    mailbox: mpsc::Sender<Command>,
+    commands: mpsc::Receiver<Command>,
+    slot: Slot,
+    program: Option<Program>,
+    teller: Option<Arc<Teller>>,
+    plan: Option<Plan>,
+    job: Option<Job>,
+    /// Processes of an earlier agent were looked for.
+    swept: bool,
+    /// The release whose files were just found to be as they should be.
+    verified: Option<Digest>,
+    /// Why the program could not be started.
+    start_failure: Option<String>,
+    wait: BackOff,
+    restart_at: Option<Instant>,
+    /// Something could not be written or reported; when to try again.
+    mend_at: Option<Instant>,
+    told_end: bool,
+}
+
+/// Work beside the unit; dropped, it ends.
+#[derive(Debug)]
+struct Job {
+    update: UpdateId,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// What woke the unit.
+enum Turn {
+    Command(Option<Command>),
+    ProgramEnded(crate::supervise::process::Exit),
+    RestartDue,
+    MendDue,
+    Shutdown,
+}
+
+impl Unit {
+    /// The unit of `component`, which takes commands from `commands`.
+    #[must_use]
+    pub fn new(
+        hub: Arc<Hub>,
+        component: Component,
+        mailbox: mpsc::Sender<Command>,
+        commands: mpsc::Receiver<Command>,
+    ) -> Self {
+        let slot = hub.generation.slot(&component);
+        Self {
+            hub,
+            component,
+            mailbox,
+            commands,
+            slot,
+            program: None,
+            teller: None,
+            plan: None,
+            job: None,
+            swept: false,
+            verified: None,
+            start_failure: None,
+            wait: BackOff::new(RESTART_BASE, RESTART_CAP),
+            restart_at: None,
+            mend_at: None,
+            told_end: false,
+        }
+    }
+
+    /// Looks after the component until the agent ends.
+    ///
+    /// # Errors
+    /// [`CutOff`], in tests.
+    pub async fn run(mut self) -> Result<(), CutOff> {
+        if let Some(attempt) = self.slot.attempt.clone() {
+            self.teller = Some(self.new_teller(&attempt));
+        }
+        self.happen(Happening::Restarted).await?;
+        loop {
+            match self.turn().await {
+                Turn::Command(Some(command)) => self.obey(command).await?,
+                Turn::ProgramEnded(exit) => self.program_ended(exit).await,
+                Turn::RestartDue => {
+                    self.restart_at = None;
+                    self.start_current().await;
+                    self.show_resting();
+                }
+                Turn::MendDue => self.mend().await?,
+                Turn::Shutdown | Turn::Command(None) => break,
+            }
+        }
+        self.job = None;
+        self.stop_program().await;
+        Ok(())
+    }
+
+    async fn turn(&mut self) -> Turn {
+        let program = &self.program;
+        let ended = async {
+            match program {
+                Some(program) => program.process.ended().await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.hub.shutdown.cancelled() => Turn::Shutdown,
+            command = self.commands.recv() => Turn::Command(command),
+            exit = ended => Turn::ProgramEnded(exit),
+            () = until(self.restart_at) => Turn::RestartDue,
+            () = until(self.mend_at) => Turn::MendDue,
+        }
+    }
+
+    async fn obey(&mut self, command: Command) -> Result<(), CutOff> {
+        match command {
+            Command::Order(order) => self.take_order(order).await,
+            Command::Judged(order, verdict, digest) => self.take_verdict(&order, verdict, digest).await,
+            Command::Prepared(update, outcome) => {
+                if self.job.as_ref().is_none_or(|job| job.update != update) {
+                    return Ok(());
+                }
+                self.job = None;
+                self.happen(match outcome {
+                    Ok(()) => Happening::Prepared,
+                    Err(Unprepared { reason, bad }) => Happening::NotPrepared { reason, bad },
+                })
+                .await
+            }
+            Command::RollBack(reply) => {
+                let done = self.roll_back_by_hand().await?;
+                reply.send(done).ok();
+                Ok(())
+            }
+            Command::Release(reply) => {
+                self.happen(Happening::Released).await?;
+                self.hub.refused.with(|refused| refused.remove(&self.component));
+                self.hub.hello_due.notify_one();
+                reply.send(Ok(())).ok();
+                Ok(())
+            }
+        }
+    }
+
+    async fn take_order(&mut self, order: Box<Order>) -> Result<(), CutOff> {
+        if self.job.as_ref().is_some_and(|job| job.update == order.update) {
+            return Ok(());
+        }
+        match &self.slot.life {
+            Life::Idle => {}
+            Life::Preparing => {
+                // A newer order: what is on the way is not wanted any more.
+                self.job = None;
+                let reason = format!("superseded by the order of {}", order.version);
+                self.happen(Happening::NotPrepared { reason, bad: false }).await?;
+            }
+            // It comes again with the next hello.
+            _ => return Ok(()),
+        }
+        let (hub, slot, mailbox) = (Arc::clone(&self.hub), self.slot.clone(), self.mailbox.clone());
+        let update = order.update;
+        let task = tokio::spawn(async move {
+            let (verdict, digest) = judge(&hub, &order, &slot).await;
+            mailbox.send(Command::Judged(order, verdict, digest)).await.ok();
+        });
+        self.job = Some(Job { update, task });
+        Ok(())
+    }
+
+    async fn take_verdict(
+        &mut self,
+        order: &Order,
+        verdict: Verdict,
+        digest: Option<Digest>,
+    ) -> Result<(), CutOff> {
+        if self.job.as_ref().is_none_or(|job| job.update != order.update) || self.slot.life != Life::Idle {
+            return Ok(());
+        }
+        self.job = None;
+        let (outcome, reason) = match verdict {
+            Verdict::Ready(plan) => {
+                let attempt = plan.attempt.clone();
+                let teller = self.new_teller(&attempt);
+                teller.tell(Step::Ordered);
+                self.teller = Some(teller);
+                self.plan = Some(*plan);
+                self.told_end = false;
+                return self.happen(Happening::Ordered(attempt)).await;
+            }
+            Verdict::AlreadyDone => (Outcome::Committed, None),
+            Verdict::Refused(reason) => (Outcome::Refused, Some(reason)),
+            Verdict::Failed(reason) => (Outcome::Failed, Some(reason)),
+        };
+        let digest = digest.unwrap_or_else(|| Digest::from_bytes([0; 32]));
+        self.hub.end_order(&Unfollowed {
+            order,
+            digest,
+            outcome,
+            reason,
+        });
+        Ok(())
+    }
+
+    /// Starts bringing the release here, beside this task.
+    fn start_preparing(&mut self) {
+        let (Some(plan), Some(teller)) = (self.plan.take(), self.teller.clone()) else {
+            return;
+        };
+        let (hub, mailbox) = (Arc::clone(&self.hub), self.mailbox.clone());
+        let update = plan.attempt.update;
+        let task = tokio::spawn(async move {
+            let outcome = prepare(&hub, &plan, &teller).await;
+            mailbox.send(Command::Prepared(update, outcome)).await.ok();
+        });
+        self.job = Some(Job { update, task });
+    }
+
+    async fn roll_back_by_hand(&mut self) -> Result<Result<(), Problem>, CutOff> {
+        let problem = |code: &str, message: String| {
+            Ok(Err(Problem {
+                code: code.to_owned(),
+                message,
+            }))
+        };
+        if self.slot.life != Life::Idle {
+            let message = format!("{} is being updated: try again in a moment", self.component);
+            return problem("busy", message);
+        }
+        let (Some(current), Some(previous)) = (self.slot.current.clone(), self.slot.previous.clone()) else {
+            let message = format!("{} has no previous version to go back to", self.component);
+            return problem("no-previous", message);
+        };
+        self.job = None;
+        let attempt = Attempt {
+            update: current.update,
+            cause: Cause::ByHand,
+            to: previous.clone(),
+            from: Some(current.clone()),
+            restarts: 0,
+            began: mtls::stamp(),
+            events: Vec::new(),
+        };
+        let teller = Teller::new(
+            Arc::clone(&self.hub.bus),
+            current.update,
+            self.component.clone(),
+            current.version,
+            Vec::new(),
+        );
+        self.teller = Some(Arc::new(teller));
+        self.told_end = false;
+        self.happen(Happening::RolledBackByHand(attempt)).await?;
+        if self.slot.current.as_ref() == Some(&previous) {
+            return Ok(Ok(()));
+        }
+        let message = format!(
+            "{} could not go back to {}: see the install record",
+            self.component, previous.version
+        );
+        problem("not-rolled-back", message)
+    }
+
+    fn new_teller(&self, attempt: &Attempt) -> Arc<Teller> {
+        Arc::new(Teller::new(
+            Arc::clone(&self.hub.bus),
+            attempt.update,
+            self.component.clone(),
+            attempt.to.version.clone(),
+            attempt.events.clone(),
+        ))
+    }
+
+    /// Writes the slot; `Ok(Err(reason))`: it is not on disk.
+    async fn write(&mut self, slot: &Slot) -> Result<Result<(), String>, CutOff> {
+        let life = slot.life.name();
+        self.hub.world.pass(Point::BeforeWriting(life))?;
+        let mut slot = slot.clone();
+        if let (Some(attempt), Some(teller)) = (slot.attempt.as_mut(), self.teller.as_ref()) {
+            attempt.events = teller.told();
+        }
+        let insist = !slot.life.needs_writing();
+        let (hub, component) = (Arc::clone(&self.hub), self.component.clone());
+        let saved = spawn_blocking(move || hub.generation.write(&component, &slot, insist)).await;
+        self.hub.world.pass(Point::AfterWriting(life))?;
+        Ok(match saved {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(crate::trust::chain(&error)),
+            Err(error) => Err(error.to_string()),
+        })
+    }
+
+    /// Tries again what could not be written or reported.
+    async fn mend(&mut self) -> Result<(), CutOff> {
+        self.mend_at = None;
+        let hub = Arc::clone(&self.hub);
+        if let Ok(Err(error)) = spawn_blocking(move || hub.generation.save()).await {
+            tracing::warn!(target: "drover", error = %crate::trust::chain(&error), "the state still cannot be written");
+            self.mend_later();
+            return Ok(());
+        }
+        match self.report_end() {
+            Some(happening) => self.happen(happening).await,
+            None => Ok(()),
+        }
+    }
+
+    fn mend_later(&mut self) {
+        self.mend_at =
+            Some(Instant::now() + crate::backoff::about(BACK_OFF_CAP / 10, &*self.hub.world.random));
+    }
+
+    fn show(&self, activity: Activity) {
+        let since = self.program.as_ref().map(|program| program.process.since());
+        self.hub.show(&self.component, &self.slot, activity, since);
+    }
+
+    /// Tells a person that nothing runs, in the document's words.
+    fn say_nothing_runs(&self) {
+        tracing::info!(target: "drover", id = messages::NOTHING_RUNNING.id, component = %self.component, "{}", messages::NOTHING_RUNNING.text);
+    }
+}
+
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => pending().await,
+    }
+}

@@ -1,0 +1,229 @@
+//! The component's program: started, adopted, stopped, started again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use protocol::messages;
+use release::Release;
+use tokio::task::spawn_blocking;
+use tokio::time::Instant;
+use tuf::Digest;
+
+use super::Unit;
+use crate::limits::{FAILING_CAP, LOOP_BREAKER, MAX_STOP, RESTART_CAP, STABLE_AFTER};
+use crate::machine::{Installed, Life};
+use crate::records::say;
+use crate::stage::{self, Staged};
+use crate::supervise::adopt::{self, Run, end_strays};
+use crate::supervise::health::Check;
+use crate::supervise::launch::Launch;
+use crate::supervise::output::Output;
+use crate::supervise::process::{Exit, Process};
+use crate::trust::chain;
+
+/// A program that runs.
+#[derive(Debug)]
+pub(super) struct Program {
+    pub(super) process: Process,
+    pub(super) digest: Digest,
+    pub(super) release: Release,
+    pub(super) check: Result<Check, String>,
+    /// When its proof begins to count.
+    pub(super) started: Instant,
+    output: Output,
+    output_from: u64,
+}
+
+impl Program {
+    fn patience(&self) -> Duration {
+        Duration::from_secs(u64::from(self.release.run.stop_seconds)).min(MAX_STOP)
+    }
+
+    /// A reason with what the program wrote last.
+    pub(super) fn with_last_words(&self, reason: &str) -> String {
+        let words = self.output.last_words(self.output_from);
+        if words.is_empty() {
+            reason.to_owned()
+        } else {
+            format!("{reason}; its last output: {words}")
+        }
+    }
+}
+
+impl Unit {
+    /// Starts what the pointer names, unless it runs. A failure waits for the next try.
+    pub(super) async fn start_current(&mut self) {
+        let current = self.slot.current.clone();
+        if !self.swept {
+            self.take_over(current.as_ref()).await;
+        }
+        let Some(current) = current else {
+            self.stop_program().await;
+            self.say_nothing_runs();
+            return;
+        };
+        if self
+            .program
+            .as_ref()
+            .is_some_and(|program| program.digest == current.digest)
+        {
+            return;
+        }
+        self.stop_program().await;
+        match self.launch(&current).await {
+            Ok(program) => {
+                self.start_failure = None;
+                self.program = Some(program);
+            }
+            Err(reason) => {
+                tracing::warn!(target: "drover", component = %self.component, reason, "cannot start");
+                self.start_failure = Some(reason);
+                self.start_later(Duration::ZERO);
+            }
+        }
+    }
+
+    /// Takes over the process that an earlier agent started, if it runs what it should; ends all others.
+    async fn take_over(&mut self, current: Option<&Installed>) {
+        self.swept = true;
+        let files = &self.hub.world.files;
+        let run = adopt::record(files, &self.hub.layout, &self.component)
+            .load()
+            .unwrap_or_default();
+        let data = self.hub.layout.data(&self.component);
+        let mut patience = Duration::from_secs(10);
+        if let (Some(current), Some(run)) = (current, run)
+            && run.digest == current.digest
+            && let Some(process) = run.find()
+        {
+            match stage::load(files, &self.hub.layout, &current.digest) {
+                Ok(staged) => {
+                    tracing::info!(target: "drover", component = %self.component, pid = process.pid(), "goes on running under this agent");
+                    let launch = self.launch_of(current, &staged.release);
+                    let program = self.program_of(process, current.digest, staged.release, &launch);
+                    patience = program.patience();
+                    self.program = Some(program);
+                }
+                Err(error) => {
+                    tracing::warn!(target: "drover", error = %chain(&error), "cannot take over a running program");
+                }
+            }
+        }
+        let spare = self.program.as_ref().map(|program| program.process.pid());
+        end_strays(&data, spare, patience).await;
+    }
+
+    fn launch_of(&self, current: &Installed, release: &Release) -> Launch {
+        let device = self.hub.settings.env.get(&self.component);
+        Launch::new(&self.hub.layout, &current.digest, release, device)
+    }
+
+    fn program_of(&self, process: Process, digest: Digest, release: Release, launch: &Launch) -> Program {
+        let output = Output::new(self.hub.layout.output_of(&self.component));
+        Program {
+            check: Check::new(&release.health, launch),
+            started: Instant::now(),
+            output_from: output.length(),
+            process,
+            digest,
+            release,
+            output,
+        }
+    }
+
+    async fn launch(&mut self, current: &Installed) -> Result<Program, String> {
+        let staged = self.checked(current.digest).await?;
+        let launch = self.launch_of(current, &staged.release);
+        let name = format!("{} {}", self.component, current.version);
+        say(&messages::STARTING, name);
+        let files = &self.hub.world.files;
+        files
+            .create_dir(launch.data(), 0o750)
+            .map_err(|error| chain(&error))?;
+        let output = Output::new(self.hub.layout.output_of(&self.component));
+        let output_from = output.length();
+        let file = output
+            .open()
+            .map_err(|error| format!("cannot open its output file: {error}"))?;
+        let command = launch.command(file).map_err(|error| error.to_string())?;
+        let process = Process::spawn(command)
+            .await
+            .map_err(|error| launch.explain(&error))?;
+        self.record_run(Run::of(&process, current.digest)).await;
+        let program = self.program_of(process, current.digest, staged.release, &launch);
+        Ok(Program {
+            output_from,
+            ..program
+        })
+    }
+
+    /// What lies in the release's folder, checked just before it is started.
+    async fn checked(&mut self, digest: Digest) -> Result<Staged, String> {
+        let fresh = self.verified.take() == Some(digest);
+        let hub = Arc::clone(&self.hub);
+        let checked = spawn_blocking(move || {
+            if fresh {
+                stage::load(&hub.world.files, &hub.layout, &digest)
+            } else {
+                stage::verify(&hub.world.files, &hub.layout, &digest)
+            }
+        });
+        match checked.await {
+            Ok(staged) => staged.map_err(|error| chain(&error)),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    async fn record_run(&self, run: Run) {
+        let record = adopt::record(&self.hub.world.files, &self.hub.layout, &self.component);
+        if let Ok(Err(error)) = spawn_blocking(move || record.save(&run)).await {
+            // The mark in its environment still finds the process.
+            tracing::warn!(target: "drover", error = %chain(&error), "cannot record the process");
+        }
+    }
+
+    /// Stops the program, if one runs, and everything it started; also what an earlier agent left.
+    pub(super) async fn stop_program(&mut self) {
+        self.restart_at = None;
+        if let Some(program) = self.program.take() {
+            let patience = program.patience();
+            let exit = program.process.stop(patience).await;
+            tracing::debug!(target: "drover", component = %self.component, "stopped: {exit}");
+        }
+        if !std::mem::replace(&mut self.swept, true) {
+            end_strays(
+                &self.hub.layout.data(&self.component),
+                None,
+                Duration::from_secs(10),
+            )
+            .await;
+        }
+    }
+
+    /// The program ended by itself: it is started again, later each time.
+    pub(super) async fn program_ended(&mut self, exit: Exit) {
+        let Some(program) = self.program.take() else {
+            return;
+        };
+        program.process.clear_group().await;
+        let ran = program.process.since().elapsed();
+        let reason = program.with_last_words(&exit.to_string());
+        tracing::warn!(target: "drover", component = %self.component, reason, "the program ended");
+        self.start_later(ran);
+        self.show_resting();
+    }
+
+    fn start_later(&mut self, ran: Duration) {
+        if ran >= STABLE_AFTER {
+            self.wait.reset();
+            self.wait.set_cap(RESTART_CAP);
+        }
+        let pause = self.wait.next(&*self.hub.world.random);
+        if self.wait.failures() >= LOOP_BREAKER {
+            self.wait.set_cap(FAILING_CAP);
+        }
+        if !matches!(self.slot.life, Life::Trying) {
+            self.restart_at = Some(Instant::now() + pause);
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! The agent as a library, against a manager that lives in the same process.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::cast_possible_truncation,
+    missing_docs,
+    unreachable_pub
+)]
+
+#[path = "it/crash.rs"]
+mod crash;
+#[path = "it/flow.rs"]
+mod flow;
+#[path = "it/programs.rs"]
+mod programs;
+#[path = "it/repository.rs"]
+mod repository;
+#[path = "it/site.rs"]
+mod site;
+#[path = "it/trust.rs"]
+mod trust;

@@ -1,0 +1,309 @@
+//! From the order to the report.
+
+use device::enroll::{Anchor, enroll};
+use device::world::World;
+use protocol::device::Activity;
+use protocol::{Outcome, Step};
+use tuf::Digest;
+
+use crate::repository::{good, script, sick};
+use crate::site::{Site, component, wait_for};
+
+#[tokio::test]
+async fn an_order_becomes_a_running_version_and_a_signed_report() {
+    let site = Site::new().await;
+    let (agent, first) = site.with_first_version().await;
+    assert_eq!(site.data("running"), "1.0.0");
+    let report = site.ended(&first).await;
+    let steps: Vec<Step> = report.events.iter().map(|event| event.step).collect();
+    let expected = [
+        Step::Ordered,
+        Step::DownloadStarted,
+        Step::Downloaded,
+        Step::VerifyStarted,
+        Step::Verified,
+        Step::InstallStarted,
+        Step::Staged,
+        Step::Switched,
+        Step::Started,
+        Step::Healthy,
+        Step::Committed,
+    ];
+    assert_eq!(steps, expected);
+    assert_eq!(report.components[0].activity, Activity::Running);
+    assert_eq!(agent.hub.log.last(9).unwrap()[0].outcome, "committed");
+    agent.stop().await;
+    assert!(
+        site.running().is_empty(),
+        "a stopped agent leaves nothing running"
+    );
+}
+
+#[tokio::test]
+async fn a_second_version_replaces_the_first_and_the_first_stays_to_go_back_to() {
+    let site = Site::new().await;
+    let (agent, _) = site.with_first_version().await;
+    let second = script("1.1.0", 2);
+    site.publish(&second, &good("1.1.0"), Some("1.0.0"));
+    let report = site.ends_with(&second, Outcome::Committed).await;
+    assert_eq!(site.data("running"), "1.1.0");
+    assert_eq!(site.running().len(), 1);
+    let state = &report.components[0];
+    assert_eq!(state.previous.as_ref().unwrap().to_string(), "1.0.0");
+    assert!(report.events.iter().any(|event| event.step == Step::Stopped));
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_version_that_dies_is_rolled_back_with_its_last_words_and_not_tried_again() {
+    let site = Site::new().await;
+    let (agent, _) = site.with_first_version().await;
+    let bad = script("1.2.0", 3);
+    site.publish(&bad, &sick("1.2.0"), Some("1.0.0"));
+    let report = site.ends_with(&bad, Outcome::RolledBack).await;
+    let reason = report.reason.unwrap();
+    assert!(
+        reason.contains("the sensor does not answer") && reason.contains("1.0.0 runs again"),
+        "{reason}"
+    );
+    wait_for("the old version", || {
+        (site.data("running") == "1.0.0").then_some(())
+    })
+    .await;
+    // The order comes again with every hello; the digest is remembered.
+    let again = Site::ended;
+    agent.hub.hello_due.notify_one();
+    wait_for("the refusal", || {
+        let reports = site.manager.reports.lock().unwrap();
+        reports
+            .iter()
+            .find(|report| report.outcome == Some(Outcome::Refused))
+            .cloned()
+    })
+    .await;
+    assert_eq!(again(&site, &bad).await.outcome, Some(Outcome::RolledBack));
+    assert_eq!(site.data("starts").matches("1.2.0").count(), 1);
+    assert_eq!(site.running().len(), 1);
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_first_version_that_dies_leaves_nothing_and_says_so() {
+    let site = Site::new().await;
+    site.enrolled().await;
+    let agent = site.agent().await;
+    let bad = script("1.0.0", 1);
+    site.publish(&bad, &sick("1.0.0"), None);
+    let report = site.ends_with(&bad, Outcome::RolledBack).await;
+    assert!(report.reason.unwrap().contains("nothing runs"));
+    assert_eq!(agent.hub.components()[0].activity, Activity::Empty);
+    assert!(site.running().is_empty());
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn an_order_that_expects_another_version_is_refused() {
+    let site = Site::new().await;
+    let (agent, _) = site.with_first_version().await;
+    let second = script("1.1.0", 2);
+    site.publish(&second, &good("1.1.0"), Some("0.9.0"));
+    let report = site.ends_with(&second, Outcome::Refused).await;
+    assert!(
+        report
+            .reason
+            .unwrap()
+            .contains("expects 0.9.0 to run, but 1.0.0 runs")
+    );
+    assert_eq!(site.data("running"), "1.0.0");
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_broken_download_is_resumed_where_it_stopped() {
+    let site = Site::new().await;
+    let (agent, _) = site.with_first_version().await;
+    let mut program = good("1.1.0");
+    program.extend(std::iter::repeat_n(b'#', 3 << 20));
+    *site.manager.break_after.lock().unwrap() = Some(1 << 20);
+    *site.manager.bytes_sent.lock().unwrap() = 0;
+    let second = script("1.1.0", 2);
+    site.publish(&second, &program, Some("1.0.0"));
+    site.ends_with(&second, Outcome::Committed).await;
+    let sent = *site.manager.bytes_sent.lock().unwrap();
+    assert!(
+        sent <= program.len() as u64 + (128 << 10),
+        "{sent} bytes for {}",
+        program.len()
+    );
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn three_megabytes_are_healthy_soon_after_the_order() {
+    let site = Site::new().await;
+    let (agent, _) = site.with_first_version().await;
+    let mut program = good("1.1.0");
+    program.extend(std::iter::repeat_n(b'#', 3 << 20));
+    let second = script("1.1.0", 2);
+    site.publish(&second, &program, Some("1.0.0"));
+    let report = site.ends_with(&second, Outcome::Committed).await;
+    let at = |step| {
+        report
+            .events
+            .iter()
+            .find(|event| event.step == step)
+            .unwrap()
+            .at
+            .clone()
+    };
+    for pair in report.events.windows(2) {
+        println!(
+            "{:>9.2} ms  {}",
+            pair[1].at.since_ns(&pair[0].at) as f64 / 1e6,
+            pair[1].step
+        );
+    }
+    let took = at(Step::Healthy).since_ns(&at(Step::Ordered)) / 1_000_000;
+    assert!(took < 1500, "{took} ms");
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_roll_back_by_hand_holds_until_it_is_released() {
+    let site = Site::new().await;
+    let (agent, _) = site.with_first_version().await;
+    let second = script("1.1.0", 2);
+    site.publish(&second, &good("1.1.0"), Some("1.0.0"));
+    site.ends_with(&second, Outcome::Committed).await;
+    site.manager.reports.lock().unwrap().clear();
+
+    let mut client = control::Client::connect(&site.layout().control(), "device")
+        .await
+        .unwrap();
+    let back = protocol::control::DeviceRequest::Rollback {
+        component: component(),
+    };
+    client.call::<()>(&back).await.unwrap();
+    assert_eq!(site.data("running"), "1.0.0");
+    let report = site.ends_with(&second, Outcome::RolledBack).await;
+    assert!(report.reason.unwrap().contains("by hand"));
+    assert!(agent.hub.components()[0].held);
+    wait_for("the refusal of the order that comes again", || {
+        let reports = site.manager.reports.lock().unwrap();
+        reports
+            .iter()
+            .any(|report| report.outcome == Some(Outcome::Refused))
+            .then_some(())
+    })
+    .await;
+
+    site.manager.reports.lock().unwrap().clear();
+    let order = site.manager.orders.lock().unwrap()[0].clone();
+    assert_eq!(order.expects.unwrap().to_string(), "1.0.0");
+    client
+        .call::<()>(&protocol::control::DeviceRequest::Release {
+            component: component(),
+        })
+        .await
+        .unwrap();
+    site.ends_with(&second, Outcome::Committed).await;
+    assert_eq!(site.data("running"), "1.1.0");
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn without_a_manager_the_program_runs_and_the_report_waits() {
+    let site = Site::new().await;
+    let (agent, first) = site.with_first_version().await;
+    agent.stop().await;
+    *site.manager.down.lock().unwrap() = true;
+    let agent = site.agent().await;
+    wait_for("the program", || (site.running().len() == 1).then_some(())).await;
+    wait_for("the trouble with the connection", || {
+        (!agent.hub.status().connection.is_empty()).then_some(())
+    })
+    .await;
+    assert_eq!(agent.hub.components()[0].version, Some(first.version));
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn polling_works_without_an_event_stream() {
+    let site = Site::new().await;
+    site.enrolled().await;
+    site.settings(|settings| {
+        settings.events = false;
+        settings.poll_seconds = Some(1);
+    });
+    let agent = site.agent().await;
+    let first = script("1.0.0", 1);
+    site.publish(&first, &good("1.0.0"), None);
+    site.ends_with(&first, Outcome::Committed).await;
+    assert!(
+        !site
+            .manager
+            .requests
+            .lock()
+            .unwrap()
+            .iter()
+            .any(|request| request.contains("/v1/events"))
+    );
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_wrong_password_enrols_nothing() {
+    let site = Site::new().await;
+    let mut joining = site.joining(Anchor::File(site.root_file()));
+    joining.password = protocol::Secret::new("guess".into());
+    let error = enroll(&site.layout(), &World::system(), joining)
+        .await
+        .unwrap_err();
+    assert!(format!("{error:#}").contains("does not enrol"), "{error:#}");
+    assert!(!site.layout().key().exists() && !site.layout().trust().exists());
+}
+
+#[tokio::test]
+async fn a_site_with_another_authority_than_in_the_code_is_not_joined() {
+    let site = Site::new().await;
+    let mut joining = site.joining(Anchor::File(site.root_file()));
+    joining.code.site_ca = Digest::of(b"another");
+    let error = enroll(&site.layout(), &World::system(), joining)
+        .await
+        .unwrap_err();
+    assert!(format!("{error:#}").contains("cannot reach"), "{error:#}");
+    assert!(!site.layout().key().exists());
+}
+
+#[tokio::test]
+async fn a_root_is_taken_from_the_manager_by_its_fingerprint_only() {
+    let site = Site::new().await;
+    let right = Digest::of(&site.manager.repository.lock().unwrap().root);
+    let wrong = Anchor::Fingerprint(Digest::of(b"another root"));
+    let error = enroll(&site.layout(), &World::system(), site.joining(wrong))
+        .await
+        .unwrap_err();
+    assert!(format!("{error:#}").contains("fingerprint"), "{error:#}");
+    assert!(!site.layout().trust().exists());
+    let mut joining = site.joining(Anchor::Fingerprint(right));
+    joining.again = true;
+    enroll(&site.layout(), &World::system(), joining).await.unwrap();
+    assert!(site.layout().trust().exists());
+}
+
+#[tokio::test]
+async fn a_certificate_past_two_thirds_of_its_life_is_renewed() {
+    let site = Site::new().await;
+    *site.manager.device_life.lock().unwrap() = 600;
+    site.enrolled().await;
+    let before = std::fs::read(site.layout().chain()).unwrap();
+    let agent = site.agent().await;
+    wait_for("a new certificate", || {
+        (std::fs::read(site.layout().chain()).unwrap() != before).then_some(())
+    })
+    .await;
+    let first = script("1.0.0", 1);
+    site.publish(&first, &good("1.0.0"), None);
+    site.ends_with(&first, Outcome::Committed).await;
+    agent.stop().await;
+}
