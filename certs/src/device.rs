@@ -87,6 +87,12 @@ impl DeviceAuthority {
     }
 }
 
+impl std::fmt::Debug for DeviceAuthority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DeviceAuthority").field("site", &self.site).finish_non_exhaustive()
+    }
+}
+
 /// The public key of a request that is signed by it.
 fn public_key(request: &[u8]) -> Result<rcgen::PublicKey, Error> {
     if request.len() > REQUEST_LIMIT {

@@ -1,1 +1,40 @@
-//! .
+//! The gateway: mirrors a repository, decides which device gets what, and serves all of them at once.
+//!
+//! ```text
+//! downloader   refresh → fetch → verify → mirror        (poll timer, repository's events)
+//!     ↓ catalog
+//! fleet        allowlist, twins, orders                  (what is desired, what is reported)
+//!     ↓ orders, metadata, targets      ↑ hello, progress, signed reports
+//! sender       devices over TLS 1.3 with client certificates; enroll: the joining port
+//! ```
+//!
+//! Nothing here can install anything: every device verifies everything again from its own root.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::disallowed_methods
+    )
+)]
+
+mod catalog;
+pub mod cli;
+pub mod config;
+pub mod database;
+mod downloader;
+mod enroll;
+mod fleet;
+mod gateway;
+pub mod journal;
+pub mod limits;
+mod outbox;
+mod reports;
+mod repository;
+pub mod secrets;
+mod sender;
+pub mod service;
+mod socket;
+
+pub use config::{Config, Paths};

@@ -1,2 +1,7 @@
-//! .
-fn main() {}
+//! `manager`: see the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    manager::cli::main()
+}

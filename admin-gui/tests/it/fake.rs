@@ -302,8 +302,8 @@ async fn recover(State(shared): Context, Json(recover): Json<Recover>) -> Respon
     let root = recover.roots.first().unwrap();
     let state = TrustedState::init(root.body.as_bytes(), None, &Limits::default()).unwrap();
     let new = tuf::NewFiles {
-        roots: &[],
         targets: Some(recover.targets[0].body.as_bytes()),
+        ..tuf::NewFiles::default()
     };
     let upload = tuf::verify_upload(&state, new, now(), &Limits::default()).unwrap();
     let targets = upload.targets.unwrap();

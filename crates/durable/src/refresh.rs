@@ -92,7 +92,10 @@ async fn run<F: Fetch>(
             None => update.missing().map_err(RefreshError::Verify)?,
             Some(bytes) => {
                 let file = update.supply(&bytes).map_err(RefreshError::Verify)?;
-                accepted(&file.file, &bytes);
+                // A timestamp held already may come back in other words: those are not the ones held.
+                if file.changed {
+                    accepted(&file.file, &bytes);
+                }
                 // A root that was accepted must not be forgotten, whatever follows.
                 if request.role == Role::Root {
                     store.save(update.state()).map_err(RefreshError::Trust)?;

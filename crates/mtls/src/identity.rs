@@ -76,6 +76,11 @@ pub fn key_fingerprint(cert: &CertificateDer<'_>) -> Result<Digest, IdentityErro
     Ok(Digest::of(parse(cert)?.public_key().raw))
 }
 
+/// The certificate's public key as an uncompressed P-256 point (65 bytes), for checking what its holder signed.
+pub fn public_key_of(cert: &CertificateDer<'_>) -> Result<Vec<u8>, IdentityError> {
+    Ok(parse(cert)?.public_key().subject_public_key.data.to_vec())
+}
+
 /// The certificate's time limits.
 pub fn validity_of(cert: &CertificateDer<'_>) -> Result<Validity, IdentityError> {
     let validity = parse(cert)?.validity().clone();

@@ -213,6 +213,10 @@ impl Floors {
         self.snapshot.roles.get(role).map_or(0, |floor| floor.held)
     }
 
+    pub(crate) fn named(&self, role: &str) -> u64 {
+        self.snapshot.roles.get(role).map_or(0, |floor| floor.named)
+    }
+
     pub(crate) fn accept_signed_at(&mut self, signed_at: UnixTime) {
         self.timestamp.signed_at = self.timestamp.signed_at.max(Some(signed_at));
     }

@@ -282,3 +282,125 @@ impl<'de> Deserialize<'de> for PublicKey {
         Self::from_object(Value::deserialize(deserializer)?).map_err(serde::de::Error::custom)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_lc_rs::encoding::AsDer as _;
+    use aws_lc_rs::rand::SystemRandom;
+    use aws_lc_rs::rsa::{KeyPair as RsaPair, KeySize};
+    use aws_lc_rs::signature::{
+        ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _, RSA_PKCS1_SHA256, RSA_PSS_SHA256,
+    };
+
+    fn block(label: &str, der: &[u8]) -> String {
+        format!(
+            "-----BEGIN {label}-----\n{}\n-----END {label}-----\n",
+            STANDARD.encode(der)
+        )
+    }
+
+    fn rsa_signature(pair: &RsaPair, padding: &'static dyn aws_lc_rs::signature::RsaEncoding) -> Vec<u8> {
+        let mut signature = vec![0; pair.public_modulus_len()];
+        pair.sign(padding, &SystemRandom::new(), b"message", &mut signature)
+            .unwrap();
+        signature
+    }
+
+    #[test]
+    fn an_rsa_key_verifies_pss_with_sha256_only() {
+        let pair = RsaPair::generate(KeySize::Rsa3072).unwrap();
+        let spki = block("PUBLIC KEY", pair.public_key().as_der().unwrap().as_ref());
+        let key = PublicKey::from_rsa_spki_pem(&spki).unwrap();
+        let signature = rsa_signature(&pair, &RSA_PSS_SHA256);
+        assert_eq!(key.scheme(), Scheme::RsaPssSha256);
+        assert!(key.verify(b"message", &signature));
+        assert!(!key.verify(b"massage", &signature));
+        assert!(!key.verify(b"message", &rsa_signature(&pair, &RSA_PKCS1_SHA256)));
+        assert!(!key.verify(b"message", b""));
+    }
+
+    #[test]
+    fn one_rsa_key_in_two_wrappings_is_one_key_with_two_keyids() {
+        let pair = RsaPair::generate(KeySize::Rsa2048).unwrap();
+        let public = pair.public_key();
+        let wrapped =
+            PublicKey::from_rsa_spki_pem(&block("PUBLIC KEY", public.as_der().unwrap().as_ref())).unwrap();
+        let bare = PublicKey::from_rsa_spki_pem(&block("RSA PUBLIC KEY", public.as_ref())).unwrap();
+        assert_eq!(wrapped, bare);
+        assert_ne!(wrapped.id(), bare.id());
+        assert!(bare.verify(b"message", &rsa_signature(&pair, &RSA_PSS_SHA256)));
+    }
+
+    #[test]
+    fn an_ecdsa_key_is_read_under_its_old_and_its_new_type() {
+        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
+        let pem = block("PUBLIC KEY", pair.public_key().as_der().unwrap().as_ref());
+        let key = PublicKey::from_ecdsa_spki_pem(&pem).unwrap();
+        let signature = pair.sign(&SystemRandom::new(), b"message").unwrap();
+        assert!(key.verify(b"message", signature.as_ref()));
+        assert!(!key.verify(b"massage", signature.as_ref()));
+        let mut object = key.object().clone();
+        object["keytype"] = json!("ecdsa-sha2-nistp256");
+        let old = PublicKey::from_object(object).unwrap();
+        assert_eq!(old, key);
+        assert_ne!(old.id(), key.id());
+    }
+
+    #[test]
+    fn a_key_says_what_it_is_or_is_refused() {
+        let hex = "00".repeat(32);
+        let object = |keytype: &str, scheme: &str, public: &str| json!({"keytype": keytype, "scheme": scheme, "keyval": {"public": public}});
+        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
+        let p256 = block("PUBLIC KEY", pair.public_key().as_der().unwrap().as_ref());
+        for (flaw, bad) in [
+            (
+                "an ed25519 key that is too short",
+                object("ed25519", "ed25519", &hex[2..]),
+            ),
+            (
+                "a scheme of another type",
+                object("ed25519", "rsassa-pss-sha256", &hex),
+            ),
+            (
+                "an elliptic key called RSA",
+                object("rsa", "rsassa-pss-sha256", &p256),
+            ),
+            ("no PEM", object("ecdsa", "ecdsa-sha2-nistp256", &hex)),
+            (
+                "two PEM blocks",
+                object("ecdsa", "ecdsa-sha2-nistp256", &format!("{p256}{p256}")),
+            ),
+            (
+                "no public part",
+                json!({"keytype": "ed25519", "scheme": "ed25519", "keyval": {}}),
+            ),
+            ("no object", json!([])),
+        ] {
+            assert!(PublicKey::from_object(bad).is_err(), "{flaw}");
+        }
+    }
+
+    #[test]
+    fn unknown_fields_of_a_key_are_part_of_its_keyid() {
+        let key = PublicKey::from_ed25519(&[9; 32]).unwrap();
+        let mut object = key.object().clone();
+        object["keyid_hash_algorithms"] = json!("md5");
+        let other = PublicKey::from_object(object.clone()).unwrap();
+        assert_ne!(other.id(), key.id());
+        assert_eq!(serde_json::to_value(&other).unwrap(), object);
+    }
+
+    #[test]
+    fn an_rsa_key_below_2048_bits_is_too_weak() {
+        let modulus = [&[0x02, 0x81, 0x81, 0x00, 0xff][..], &[0x55; 127]].concat();
+        let body = [modulus.as_slice(), &[0x02, 0x03, 0x01, 0x00, 0x01]].concat();
+        let der = [&[0x30, 0x81, u8::try_from(body.len()).unwrap()][..], &body].concat();
+        assert!(
+            der::rsa_numbers(&der, false).is_some(),
+            "well-formed, only too short"
+        );
+        let weak = PublicKey::from_rsa_spki_pem(&block("RSA PUBLIC KEY", &der));
+        assert_eq!(weak, Err(KeyError::BadPublicPart("rsassa-pss-sha256")));
+    }
+}

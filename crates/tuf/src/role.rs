@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use crate::Digest;
-
 /// A role of the framework.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
@@ -85,18 +83,19 @@ fn percent_encode(name: &str) -> String {
 }
 
 /// Where a target lies below the repository's `targets/` with consistent snapshots:
-/// `<dir>/<sha256>.<file>` (specification, section 6.2).
+/// `<dir>/<hash>.<file>` (specification, section 6.2); the hash is the SHA-256 where there is one.
 #[must_use]
-pub fn target_path(name: &str, sha256: &Digest) -> String {
+pub fn target_path(name: &str, hash: &impl fmt::Display) -> String {
     match name.rsplit_once('/') {
-        Some((folder, file)) => format!("{folder}/{sha256}.{file}"),
-        None => format!("{sha256}.{name}"),
+        Some((folder, file)) => format!("{folder}/{hash}.{file}"),
+        None => format!("{hash}.{name}"),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Digest;
 
     #[test]
     fn no_role_name_escapes_its_file_name() {

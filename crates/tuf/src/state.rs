@@ -245,6 +245,14 @@ impl TrustedState {
         self.delegated.get(name).map(|held| &held.signed)
     }
 
+    pub(crate) fn targets_of(&self, role: &Role) -> Option<&Targets> {
+        match role {
+            Role::Targets => self.targets(),
+            Role::Delegated(name) => self.delegated(name),
+            _ => None,
+        }
+    }
+
     /// The bytes of a role's newest verified file, exactly as received.
     #[must_use]
     pub fn raw(&self, role: &Role) -> Option<&[u8]> {

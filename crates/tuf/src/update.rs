@@ -1,9 +1,11 @@
 //! One refresh as a state machine that asks for files and never fetches (specification, section 5.3 to 5.6).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::schema::{MetaFile, Metadata, Root, Snapshot, Targets, Timestamp};
 use crate::state::Held;
+use crate::walk::{Rules, Walk};
 use crate::{Error, Limits, Role, TrustedState, UnixTime, envelope::Envelope};
 
 /// A file the refresh needs next.
@@ -17,6 +19,18 @@ pub struct Request {
     pub path: String,
     /// Not one byte more is to be read than this.
     pub max_length: u64,
+}
+
+impl Request {
+    pub(crate) fn check_length(&self, bytes: &[u8]) -> Result<(), Error> {
+        if bytes.len() as u64 > self.max_length {
+            return Err(Error::TooLong {
+                file: self.path.clone(),
+                limit: self.max_length,
+            });
+        }
+        Ok(())
+    }
 }
 
 /// What to do next.
@@ -37,7 +51,8 @@ pub struct Accepted {
     pub role: Role,
     /// Its version.
     pub version: u64,
-    /// False when the repository offered the timestamp that was held already.
+    /// False when the state did not change: the timestamp was held already, or a delegated role was refused
+    /// ([`Update::problems`]).
     pub changed: bool,
 }
 
@@ -52,6 +67,9 @@ pub struct Update {
     limits: Limits,
     step: Step,
     roots: u32,
+    delegations: bool,
+    walk: Option<Walk>,
+    problems: Vec<(Role, Error)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +78,7 @@ enum Step {
     Timestamp,
     Snapshot,
     Targets,
+    Delegations,
     Done,
     Failed,
 }
@@ -76,7 +95,26 @@ impl Update {
             limits,
             step: Step::Root,
             roots: 0,
+            delegations: false,
+            walk: None,
+            problems: Vec::new(),
         }
+    }
+
+    /// Also brings in every delegated role, not only the top-level ones.
+    ///
+    /// A delegated role that is refused or missing does not end the refresh: one team's lapse must not stop the
+    /// others. It is listed in [`problems`](Self::problems), and its targets are not served.
+    #[must_use]
+    pub fn with_delegations(mut self) -> Self {
+        self.delegations = true;
+        self
+    }
+
+    /// Delegated roles that were left out, and why.
+    #[must_use]
+    pub fn problems(&self) -> &[(Role, Error)] {
+        &self.problems
     }
 
     /// The file needed next.
@@ -100,6 +138,13 @@ impl Update {
             }),
             Step::Snapshot => self.named(Role::Snapshot),
             Step::Targets => self.named(Role::Targets),
+            Step::Delegations => {
+                let request = self
+                    .walk
+                    .as_ref()
+                    .and_then(|walk| walk.request(&self.state, &self.limits));
+                request.map_or(Next::Done, Next::Fetch)
+            }
             Step::Done | Step::Failed => Next::Done,
         }
     }
@@ -111,19 +156,9 @@ impl Update {
         } else {
             self.limits.targets_length
         };
+        let consistent = self.state.root().consistent_snapshot;
         match self.entry(&role) {
-            Ok(entry) => {
-                let version = self.state.root().consistent_snapshot.then_some(entry.version);
-                let path =
-                    version.map_or_else(|| role.file_name(), |version| role.versioned_file_name(version));
-                let max_length = entry.length.map_or(cap, |length| length.min(cap));
-                Next::Fetch(Request {
-                    role,
-                    version,
-                    path,
-                    max_length,
-                })
-            }
+            Ok(entry) => Next::Fetch(request_for(role, entry, consistent, cap)),
             Err(_) => Next::Done,
         }
     }
@@ -160,16 +195,12 @@ impl Update {
     }
 
     fn judge(&mut self, request: &Request, bytes: &[u8]) -> Result<Accepted, Error> {
-        if bytes.len() as u64 > request.max_length {
-            return Err(Error::TooLong {
-                file: request.path.clone(),
-                limit: request.max_length,
-            });
-        }
+        request.check_length(bytes)?;
         match self.step {
             Step::Root => self.take_root(&request.path, bytes),
             Step::Timestamp => self.take_timestamp(&request.path, bytes),
             Step::Snapshot => self.take_snapshot(&request.path, bytes),
+            Step::Delegations => self.take_delegated(request, bytes),
             _ => self.take_targets(&request.path, bytes),
         }
     }
@@ -183,6 +214,12 @@ impl Update {
     pub fn missing(&mut self) -> Result<(), Error> {
         let verdict = match (self.step, self.next()) {
             (Step::Root, _) => self.end_of_roots(),
+            (Step::Delegations, Next::Fetch(request)) => {
+                self.problems
+                    .push((request.role, Error::Missing { file: request.path }));
+                self.walk_on();
+                Ok(())
+            }
             (_, Next::Fetch(request)) => Err(Error::Missing { file: request.path }),
             (_, Next::Done) => Err(Error::NotAskedFor {
                 reason: "the refresh is over",
@@ -230,7 +267,7 @@ impl Update {
     fn end_of_roots(&mut self) -> Result<(), Error> {
         let root = self.state.root();
         self.state.floors.check_root(root)?;
-        self.check_fresh(&Role::Root.versioned_file_name(root.version), root)?;
+        check_fresh(&Role::Root.versioned_file_name(root.version), root, self.now)?;
         self.step = Step::Timestamp;
         Ok(())
     }
@@ -250,7 +287,7 @@ impl Update {
         } else {
             offered
         };
-        self.check_fresh(file, judged)?;
+        check_fresh(file, judged, self.now)?;
         check_signed_at(judged, "timestamp", judged.expires)?;
         check_signed_at(judged, "root", self.state.root().expires)?;
         let version = judged.version;
@@ -270,7 +307,7 @@ impl Update {
         self.step = Step::Snapshot;
         let entry = self.entry(&Role::Snapshot)?;
         let held = self.state.snapshot.as_deref();
-        if held.is_some_and(|held| self.is_current(held, entry)) {
+        if held.is_some_and(|held| is_current(held, entry, self.now)) {
             return self.after_snapshot();
         }
         Ok(())
@@ -283,7 +320,7 @@ impl Update {
         let held: Held<Snapshot> = self.verified_by_root(&Role::Snapshot, file, bytes)?;
         check_version(file, &entry, held.signed.version)?;
         self.state.floors.check_snapshot(&held.signed, file)?;
-        self.check_fresh(file, &held.signed)?;
+        check_fresh(file, &held.signed, self.now)?;
         self.state.floors.accept_snapshot(&held.signed);
         self.state.snapshot = Some(Arc::new(held));
         self.after_snapshot()?;
@@ -294,7 +331,7 @@ impl Update {
         self.step = Step::Targets;
         let entry = self.entry(&Role::Targets)?;
         let held = self.state.targets.as_deref();
-        if held.is_some_and(|held| self.is_current(held, entry)) {
+        if held.is_some_and(|held| is_current(held, entry, self.now)) {
             return self.after_targets();
         }
         Ok(())
@@ -306,7 +343,7 @@ impl Update {
         entry.check(bytes, file)?;
         let held: Held<Targets> = self.verified_by_root(&Role::Targets, file, bytes)?;
         check_version(file, &entry, held.signed.version)?;
-        self.check_fresh(file, &held.signed)?;
+        check_fresh(file, &held.signed, self.now)?;
         self.state
             .floors
             .accept_targets(&Role::Targets.meta_name(), entry.version);
@@ -324,7 +361,55 @@ impl Update {
             }
         }
         self.step = Step::Done;
+        if self.delegations {
+            self.step = Step::Delegations;
+            self.walk = Some(Walk::begin(None, &self.state));
+            self.walk_on();
+        }
         Ok(())
+    }
+
+    /// Section 5.6.7, for every delegation at once.
+    fn take_delegated(&mut self, request: &Request, bytes: &[u8]) -> Result<Accepted, Error> {
+        let rules = Rules {
+            now: self.now,
+            limits: &self.limits,
+        };
+        let walk = self.walk.as_mut().ok_or(Error::NotAskedFor {
+            reason: "no delegated role is wanted",
+        })?;
+        let (version, changed) = match walk.take(&request.path, bytes, &mut self.state, rules) {
+            Ok(version) => (version, true),
+            Err(error) => {
+                self.problems.push((request.role.clone(), error));
+                (0, false)
+            }
+        };
+        self.walk_on();
+        Ok(Accepted {
+            changed,
+            ..accepted(&request.path, request.role.clone(), version)
+        })
+    }
+
+    /// To the next delegated file that must be fetched, or to the end.
+    fn walk_on(&mut self) {
+        let rules = Rules {
+            now: self.now,
+            limits: &self.limits,
+        };
+        let Some(walk) = self.walk.as_mut() else { return };
+        while let Err(problem) = walk.advance(&mut self.state, rules) {
+            self.problems.push(problem);
+        }
+        if walk.wanted().is_none() {
+            // Roles that nobody delegates to any more are not kept.
+            let visited: BTreeSet<_> = walk.visited().collect();
+            self.state
+                .delegated
+                .retain(|name, _| visited.contains(name.as_str()));
+            self.step = Step::Done;
+        }
     }
 
     fn verified_by_root<T: Metadata>(&self, role: &Role, file: &str, bytes: &[u8]) -> Result<Held<T>, Error> {
@@ -334,24 +419,6 @@ impl Update {
         })?;
         let delegator = format!("root version {}", root.version);
         Held::verify(bytes, file, &self.limits, keys, &root.keys, &delegator)
-    }
-
-    /// Whether a file held is exactly the one its parent names, and need not be fetched again.
-    fn is_current<T: Metadata>(&self, held: &Held<T>, entry: &MetaFile) -> bool {
-        held.signed.version() == entry.version
-            && held.signed.expires() > self.now
-            && entry.check(held.raw.as_bytes(), "").is_ok()
-    }
-
-    fn check_fresh<T: Metadata>(&self, file: &str, signed: &T) -> Result<(), Error> {
-        if signed.expires() <= self.now {
-            return Err(Error::Expired {
-                file: file.to_owned(),
-                expires: signed.expires(),
-                now: self.now,
-            });
-        }
-        Ok(())
     }
 }
 
@@ -405,6 +472,37 @@ impl TrustedState {
         self.root = Arc::new(held);
         Ok(new.version)
     }
+}
+
+/// A request for a file that its parent describes.
+pub(crate) fn request_for(role: Role, entry: &MetaFile, consistent: bool, cap: u64) -> Request {
+    let version = consistent.then_some(entry.version);
+    let path = version.map_or_else(|| role.file_name(), |version| role.versioned_file_name(version));
+    let max_length = entry.length.map_or(cap, |length| length.min(cap));
+    Request {
+        role,
+        version,
+        path,
+        max_length,
+    }
+}
+
+/// Whether a file held is exactly the one its parent names, and need not be fetched again.
+pub(crate) fn is_current<T: Metadata>(held: &Held<T>, entry: &MetaFile, now: UnixTime) -> bool {
+    held.signed.version() == entry.version
+        && held.signed.expires() > now
+        && entry.check(held.raw.as_bytes(), "").is_ok()
+}
+
+pub(crate) fn check_fresh<T: Metadata>(file: &str, signed: &T, now: UnixTime) -> Result<(), Error> {
+    if signed.expires() <= now {
+        return Err(Error::Expired {
+            file: file.to_owned(),
+            expires: signed.expires(),
+            now,
+        });
+    }
+    Ok(())
 }
 
 fn accepted(file: &str, role: Role, version: u64) -> Accepted {

@@ -1,7 +1,10 @@
 //! What a repository checks before it publishes: the author's new files, by the client's own rules.
 
-use crate::schema::{Root, Targets};
+use std::sync::Arc;
+
+use crate::schema::{Metadata, Root, Targets};
 use crate::state::Held;
+use crate::update::check_fresh;
 use crate::{Error, Limits, Role, TrustedState, UnixTime};
 
 /// New files from an author, in the order in which they take effect.
@@ -11,12 +14,14 @@ pub struct NewFiles<'a> {
     pub roots: &'a [Vec<u8>],
     /// Top-level targets, signed by the keys of the last root.
     pub targets: Option<&'a [u8]>,
+    /// Delegated roles by name, parents before children.
+    pub delegated: &'a [(String, Vec<u8>)],
 }
 
 /// An upload that a client would accept once snapshot and timestamp name it.
 #[derive(Debug, Clone)]
 pub struct Upload {
-    /// The roots by version, raw bytes.
+    /// The new roots by version, raw bytes.
     pub roots: Vec<(u64, Vec<u8>)>,
     /// The root in force after the upload.
     pub root: Root,
@@ -24,16 +29,19 @@ pub struct Upload {
     pub targets: Option<Targets>,
     /// Whether the targets are new with this upload.
     pub targets_changed: bool,
-    /// What a client would hold after these files: roots and targets, but no snapshot or timestamp of them yet.
-    /// For checking only; the repository's own state advances through [`crate::Update`].
+    /// The delegated roles that are new with this upload.
+    pub delegated: Vec<(String, Targets)>,
+    /// What a client would hold after these files: root and targets roles, but no snapshot or timestamp of them
+    /// yet. For checking only; the repository's own state advances through [`crate::Update`].
     pub state: TrustedState,
 }
 
 /// Checks an author's upload against what the repository trusts.
 ///
 /// Roots follow the same rules as in a refresh; the last one must not have expired. Targets must be signed by
-/// that root's keys, must not have expired, and must be strictly newer than the ones held or ever held. When
-/// only roots come, the targets held must still be vouched for by the new root.
+/// that root's keys, must not have expired, and must be strictly newer than the ones held or ever named. When
+/// only roots come, the targets held must still be vouched for by the new root. A delegated role must be signed
+/// by the keys that some targets role in force names for it, and be strictly newer too.
 ///
 /// # Errors
 /// The first rule that is broken.
@@ -43,63 +51,128 @@ pub fn verify_upload(
     now: UnixTime,
     limits: &Limits,
 ) -> Result<Upload, Error> {
-    let mut after = state.clone();
-    let mut roots = Vec::new();
-    for bytes in new.roots {
-        let file = Role::Root.versioned_file_name(after.root().version.saturating_add(1));
-        check_length(&file, bytes, limits.root_length)?;
-        let version = after.accept_root(&file, bytes, limits)?;
-        roots.push((version, bytes.clone()));
-    }
-    let root = after.root().clone();
-    check_fresh(&Role::Root.versioned_file_name(root.version), root.expires, now)?;
+    let mut upload = Intake {
+        before: state,
+        after: state.clone(),
+        now,
+        limits,
+    };
+    let roots = new
+        .roots
+        .iter()
+        .map(|bytes| upload.take_root(bytes))
+        .collect::<Result<_, _>>()?;
+    let root = upload.after.root().clone();
+    check_fresh(&Role::Root.versioned_file_name(root.version), &root, now)?;
     match new.targets {
-        Some(bytes) => take_targets(&mut after, state, bytes, now, limits)?,
-        None if state.targets().is_some() && after.targets().is_none() => {
+        Some(bytes) => upload.take_targets(bytes)?,
+        None if state.targets().is_some() && upload.after.targets().is_none() => {
             return Err(Error::Missing {
                 file: "targets.json signed by the new root's keys".to_owned(),
             });
         }
         None => {}
     }
-    let targets = after.targets().cloned();
+    let delegated = new
+        .delegated
+        .iter()
+        .map(|(name, bytes)| upload.take_delegated(name, bytes))
+        .collect::<Result<_, _>>()?;
+    let state = upload.after;
+    let targets = state.targets().cloned();
     Ok(Upload {
         roots,
         root,
         targets,
         targets_changed: new.targets.is_some(),
-        state: after,
+        delegated,
+        state,
     })
 }
 
-fn take_targets(
-    after: &mut TrustedState,
-    before: &TrustedState,
-    bytes: &[u8],
+/// An upload on its way through the rules.
+struct Intake<'a> {
+    before: &'a TrustedState,
+    after: TrustedState,
     now: UnixTime,
-    limits: &Limits,
-) -> Result<(), Error> {
-    let file = Role::Targets.file_name();
-    check_length(&file, bytes, limits.targets_length)?;
-    let root = after.root();
-    let delegator = format!("root version {}", root.version);
-    let held: Held<Targets> = Held::verify(bytes, &file, limits, &root.targets, &root.keys, &delegator)?;
-    let found = held.signed.version;
-    let seen = before
-        .floors
-        .snapshot
-        .roles
-        .get(&Role::Targets.meta_name())
-        .map_or(0, |floor| floor.named);
-    // A new root with new snapshot keys may begin again below (fast-forward recovery).
-    let recovering = after.floors.snapshot.tie != before.floors.snapshot.tie;
-    let current = before.targets().map_or(0, |targets| targets.version).max(seen);
-    if found <= current && !recovering {
-        return Err(Error::NotNewer { file, current, found });
+    limits: &'a Limits,
+}
+
+impl Intake<'_> {
+    fn take_root(&mut self, bytes: &[u8]) -> Result<(u64, Vec<u8>), Error> {
+        let file = Role::Root.versioned_file_name(self.after.root().version.saturating_add(1));
+        check_length(&file, bytes, self.limits.root_length)?;
+        let version = self.after.accept_root(&file, bytes, self.limits)?;
+        Ok((version, bytes.to_vec()))
     }
-    check_fresh(&file, held.signed.expires, now)?;
-    after.targets = Some(std::sync::Arc::new(held));
-    Ok(())
+
+    fn take_targets(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let file = Role::Targets.file_name();
+        check_length(&file, bytes, self.limits.targets_length)?;
+        let root = self.after.root();
+        let delegator = format!("root version {}", root.version);
+        let held = Held::verify(bytes, &file, self.limits, &root.targets, &root.keys, &delegator)?;
+        self.check_newer(&Role::Targets, self.before.targets(), &held)?;
+        self.after.targets = Some(Arc::new(held));
+        Ok(())
+    }
+
+    fn take_delegated(&mut self, name: &str, bytes: &[u8]) -> Result<(String, Targets), Error> {
+        let role = Role::Delegated(name.to_owned());
+        let file = role.file_name();
+        check_length(&file, bytes, self.limits.targets_length)?;
+        let parents = self
+            .after
+            .targets()
+            .into_iter()
+            .chain(self.after.delegated.values().map(|held| &held.signed));
+        let mut verdict = Err(Error::Threshold {
+            file: file.clone(),
+            delegator: "no role".into(),
+            valid: 0,
+            needed: 1,
+        });
+        for delegations in parents.filter_map(|parent| parent.delegations.as_ref()) {
+            let Some(edge) = delegations.roles.iter().find(|edge| edge.name == name) else {
+                continue;
+            };
+            verdict = Held::verify(
+                bytes,
+                &file,
+                self.limits,
+                &edge.keys,
+                &delegations.keys,
+                "its delegation",
+            );
+            if verdict.is_ok() {
+                break;
+            }
+        }
+        let held = verdict?;
+        self.check_newer(&role, self.before.delegated(name), &held)?;
+        let targets = held.signed.clone();
+        self.after.delegated.insert(name.to_owned(), Arc::new(held));
+        Ok((name.to_owned(), targets))
+    }
+
+    fn check_newer(&self, role: &Role, before: Option<&Targets>, new: &Held<Targets>) -> Result<(), Error> {
+        let found = new.signed.version();
+        let named = self.after.floors.named(&role.meta_name());
+        // New snapshot keys let versions begin again below (fast-forward recovery); their floor is empty then.
+        let recovering = self.after.floors.snapshot.tie != self.before.floors.snapshot.tie;
+        let held = before
+            .filter(|_| !recovering)
+            .map_or(0, |targets| targets.version);
+        let current = held.max(named);
+        if found <= current {
+            return Err(Error::NotNewer {
+                file: role.file_name(),
+                current,
+                found,
+            });
+        }
+        check_fresh(&role.file_name(), &new.signed, self.now)
+    }
 }
 
 fn check_length(file: &str, bytes: &[u8], limit: u64) -> Result<(), Error> {
@@ -107,17 +180,6 @@ fn check_length(file: &str, bytes: &[u8], limit: u64) -> Result<(), Error> {
         return Err(Error::TooLong {
             file: file.to_owned(),
             limit,
-        });
-    }
-    Ok(())
-}
-
-fn check_fresh(file: &str, expires: UnixTime, now: UnixTime) -> Result<(), Error> {
-    if expires <= now {
-        return Err(Error::Expired {
-            file: file.to_owned(),
-            expires,
-            now,
         });
     }
     Ok(())

@@ -6,6 +6,15 @@
     clippy::disallowed_methods
 )]
 
+mod arbitrary;
+mod delegations;
+mod editors;
+mod freeze;
 mod happy;
-#[allow(dead_code)]
+mod mutations;
+mod recovery;
 mod repo;
+mod rollback;
+mod roots;
+mod torn;
+mod uploads;

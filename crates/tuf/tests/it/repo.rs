@@ -213,6 +213,59 @@ impl Repo {
         (update.into_state(), verdict)
     }
 
+    /// A refresh that must fail; the state comes back with the reason.
+    pub(crate) fn refused(&mut self, state: TrustedState) -> (TrustedState, Error) {
+        let (state, verdict) = self.refresh(state);
+        (state, verdict.expect_err("the refresh should have been refused"))
+    }
+
+    /// A repository and a verifier that has seen version 2 of everything but the root.
+    pub(crate) fn seen_two() -> (Self, TrustedState) {
+        let mut repo = Self::new();
+        repo.next_version();
+        repo.publish();
+        let client = repo.client();
+        let client = repo.refreshed(client);
+        (repo, client)
+    }
+
+    /// The path of the file that serves a role now.
+    pub(crate) fn path(&self, role: &Role) -> String {
+        match role {
+            Role::Timestamp => role.file_name(),
+            _ => role.versioned_file_name(self.version(role)),
+        }
+    }
+
+    /// Replaces a role's file and signs again whatever lies in front of it, so that the change is reached.
+    pub(crate) fn replace(&mut self, role: &Role, bytes: Vec<u8>) {
+        let path = self.path(role);
+        self.files.insert(path, bytes);
+        match role {
+            Role::Targets => self.publish_snapshot(),
+            Role::Snapshot => self.publish_timestamp(),
+            _ => {}
+        }
+    }
+
+    /// The same for a change of the signed part, signed by these keys.
+    pub(crate) fn forge(
+        &mut self,
+        role: &Role,
+        keys: &[&Ed25519Signer],
+        change: impl FnOnce(&mut serde_json::Value),
+    ) {
+        let bytes = forge(&self.files[&self.path(role)], keys, change);
+        self.replace(role, bytes);
+    }
+
+    /// The same, signed by the role's own keys.
+    pub(crate) fn bend(&mut self, role: &Role, change: impl FnOnce(&mut serde_json::Value)) {
+        let keys: Vec<_> = self.keys[role].iter().collect();
+        let bytes = forge(&self.files[&self.path(role)], &keys, change);
+        self.replace(role, bytes);
+    }
+
     pub(crate) fn refreshed(&mut self, state: TrustedState) -> TrustedState {
         let (state, verdict) = self.refresh(state);
         verdict.unwrap();
@@ -232,16 +285,16 @@ pub(crate) fn versions(state: &TrustedState) -> [u64; 4] {
 }
 
 /// The same file, changed and signed again by these keys: for what the editors refuse to make.
-pub(crate) fn forge<T: Metadata>(
+pub(crate) fn forge(
     bytes: &[u8],
-    keys: &[Ed25519Signer],
+    keys: &[&Ed25519Signer],
     change: impl FnOnce(&mut serde_json::Value),
 ) -> Vec<u8> {
     use serde_json::{Value, json};
     let mut file: Value = serde_json::from_slice(bytes).unwrap();
     change(&mut file["signed"]);
     let message = tuf::canonical::to_bytes(&file["signed"]).unwrap();
-    let sign = |key: &Ed25519Signer| json!({"keyid": key.public_key().id(), "sig": hex::encode(key.sign(&message).unwrap())});
+    let sign = |key: &&Ed25519Signer| json!({"keyid": key.public_key().id(), "sig": hex::encode(key.sign(&message).unwrap())});
     file["signatures"] = keys.iter().map(sign).collect();
     serde_json::to_vec(&file).unwrap()
 }

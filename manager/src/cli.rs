@@ -1,0 +1,454 @@
+//! The command line: runs the gateway, or talks to the one that runs.
+
+use std::io::Read as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::{Args, Parser, Subcommand};
+use control::Client;
+use protocol::control::{
+    AddedDevice, CheckResult, DeviceRow, DownloadEntry, ManagerEvent, ManagerRequest, ManagerStatus,
+};
+use protocol::{Name, Secret, messages};
+use release::{Component, Version};
+use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
+
+use crate::config::Paths;
+use crate::limits::PASSWORD_BYTES;
+
+/// The gateway: mirrors the repository and serves every device of the site.
+#[derive(Debug, Parser)]
+#[command(name = "manager", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Args)]
+struct Where {
+    /// The gateway's folder.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    dir: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct Password {
+    /// Read the password from standard input, one line.
+    #[arg(long, conflicts_with = "password_fd")]
+    password_stdin: bool,
+    /// Read the password from this file descriptor, one line.
+    #[arg(long, value_name = "N")]
+    password_fd: Option<u32>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the gateway until it is told to end.
+    Run {
+        #[command(flatten)]
+        at: Where,
+        /// How to write the log.
+        #[arg(long, value_enum, default_value = "text")]
+        log: LogForm,
+    },
+    /// What the gateway is doing.
+    Status(Where),
+    /// The devices on the list.
+    Devices(Where),
+    /// Puts a device on the list and prints the code for the person at the device.
+    AddDevice {
+        /// The device's name.
+        name: String,
+        #[command(flatten)]
+        password: Password,
+        #[command(flatten)]
+        at: Where,
+    },
+    /// A new code for a device on the list.
+    NewCode {
+        /// The device's name.
+        name: String,
+        #[command(flatten)]
+        password: Password,
+        #[command(flatten)]
+        at: Where,
+    },
+    /// Takes a device off the list and cuts its connections.
+    DeleteDevice {
+        /// The device's name.
+        name: String,
+        /// Without the device's password, on your own authority; recorded as such.
+        #[arg(long, conflicts_with_all = ["password_stdin", "password_fd"])]
+        danger_without_password: bool,
+        #[command(flatten)]
+        password: Password,
+        #[command(flatten)]
+        at: Where,
+    },
+    /// Starts the downloader's timer.
+    Start(Where),
+    /// Stops the downloader's timer; devices stay served.
+    Stop(Where),
+    /// Checks the repository now.
+    CheckNow(Where),
+    /// Offers a release again that was stopped because devices rolled it back.
+    Resume {
+        /// The component.
+        component: Component,
+        /// The version.
+        version: Version,
+        #[command(flatten)]
+        at: Where,
+    },
+    /// The newest downloads.
+    History {
+        /// How many.
+        #[arg(long, default_value_t = 20)]
+        last: usize,
+        #[command(flatten)]
+        at: Where,
+    },
+    /// Prints what happens as it happens.
+    Watch(Where),
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum LogForm {
+    Text,
+    Json,
+}
+
+/// Runs the program; errors are printed with their causes.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("manager: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<()> {
+    match cli.command {
+        Command::Run { at, log } => {
+            start_log(log);
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+            runtime.block_on(async {
+                let shutdown = CancellationToken::new();
+                tokio::spawn(until_told(shutdown.clone()));
+                crate::service::run(&at.dir, shutdown).await
+            })
+        }
+        command => {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            runtime.block_on(ask(command))
+        }
+    }
+}
+
+fn start_log(form: LogForm) {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,drover=info"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false);
+    match form {
+        LogForm::Text => log
+            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+            .init(),
+        LogForm::Json => log.json().init(),
+    }
+}
+
+async fn until_told(shutdown: CancellationToken) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        return;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+    shutdown.cancel();
+}
+
+async fn client(at: &Where) -> Result<Client> {
+    Ok(Client::connect(&Paths::new(&at.dir).socket(), "the manager").await?)
+}
+
+async fn ask(command: Command) -> Result<()> {
+    match command {
+        Command::Run { .. } => Ok(()),
+        Command::Status(at) => {
+            let status: ManagerStatus = client(&at).await?.call(&ManagerRequest::Status).await?;
+            print(&at, &status, || show_status(&status))
+        }
+        Command::Devices(at) => {
+            let rows: Vec<DeviceRow> = client(&at).await?.call(&ManagerRequest::Devices).await?;
+            print(&at, &rows, || show_devices(&rows))
+        }
+        Command::AddDevice { name, password, at } => {
+            let request = ManagerRequest::AddDevice {
+                name: device(&name)?,
+                password: read(&password)?,
+            };
+            added(&at, request).await
+        }
+        Command::NewCode { name, password, at } => {
+            let request = ManagerRequest::NewCode {
+                name: device(&name)?,
+                password: read(&password)?,
+            };
+            added(&at, request).await
+        }
+        Command::DeleteDevice {
+            name,
+            danger_without_password,
+            password,
+            at,
+        } => {
+            let password = if danger_without_password {
+                None
+            } else {
+                Some(read(&password)?)
+            };
+            let request = ManagerRequest::DeleteDevice {
+                name: device(&name)?,
+                password,
+            };
+            client(&at).await?.call::<()>(&request).await?;
+            print(&at, &(), || println!("{}", messages::DEVICE_DELETED.text))
+        }
+        Command::Start(at) => simple(&at, ManagerRequest::Start, "the downloader runs").await,
+        Command::Stop(at) => {
+            simple(
+                &at,
+                ManagerRequest::Stop,
+                "the downloader is stopped; devices stay served",
+            )
+            .await
+        }
+        Command::CheckNow(at) => {
+            let found: CheckResult = client(&at).await?.call(&ManagerRequest::CheckNow).await?;
+            print(&at, &found, || println!("{}", found.message))
+        }
+        Command::Resume {
+            component,
+            version,
+            at,
+        } => {
+            let request = ManagerRequest::Resume { component, version };
+            simple(&at, request, "it is offered again").await
+        }
+        Command::History { last, at } => {
+            let entries: Vec<DownloadEntry> =
+                client(&at).await?.call(&ManagerRequest::History { last }).await?;
+            print(&at, &entries, || show_history(&entries))
+        }
+        Command::Watch(at) => watch(&at).await,
+    }
+}
+
+/// A device's name; the document's message where there is none.
+fn device(text: &str) -> Result<Name> {
+    if text.is_empty() {
+        anyhow::bail!("{}", messages::INPUT_EMPTY.text);
+    }
+    text.parse()
+        .with_context(|| format!("{text:?} is not a device's name"))
+}
+
+/// The password: prompted for, or one line of standard input or of a descriptor; never an argument.
+fn read(source: &Password) -> Result<Secret> {
+    let line = if let Some(descriptor) = source.password_fd {
+        let file = std::fs::File::open(format!("/proc/self/fd/{descriptor}"))
+            .with_context(|| format!("cannot read descriptor {descriptor}"))?;
+        first_line(file)?
+    } else if source.password_stdin {
+        first_line(std::io::stdin())?
+    } else {
+        Zeroizing::new(rpassword::prompt_password("password of the device: ")?)
+    };
+    Ok(Secret::new(line.to_string()))
+}
+
+fn first_line(input: impl std::io::Read) -> Result<Zeroizing<String>> {
+    let mut text = Zeroizing::new(String::new());
+    input.take(2 * PASSWORD_BYTES as u64).read_to_string(&mut text)?;
+    Ok(Zeroizing::new(text.lines().next().unwrap_or_default().to_owned()))
+}
+
+async fn added(at: &Where, request: ManagerRequest) -> Result<()> {
+    let added: AddedDevice = client(at).await?.call(&request).await?;
+    print(at, &added, || {
+        println!("{}", messages::DEVICE_ADDED.text);
+        println!(
+            "Code for {} (once, until {}):\n\n  {}\n",
+            added.name,
+            added.code_until,
+            added.code.reveal()
+        );
+        println!("On the device: device enroll --dir DIR --root root.json");
+    })
+}
+
+async fn simple(at: &Where, request: ManagerRequest, text: &str) -> Result<()> {
+    client(at).await?.call::<()>(&request).await?;
+    print(at, &(), || println!("{text}"))
+}
+
+fn print(at: &Where, value: &impl serde::Serialize, show: impl FnOnce()) -> Result<()> {
+    if at.json {
+        println!("{}", serde_json::to_string(value)?);
+    } else {
+        show();
+    }
+    Ok(())
+}
+
+async fn watch(at: &Where) -> Result<()> {
+    let mut client = client(at).await?;
+    client.send(&ManagerRequest::Watch).await?;
+    while let Some(event) = client.next::<ManagerEvent>().await? {
+        if at.json {
+            println!("{}", serde_json::to_string(&event)?);
+        } else {
+            show_event(&event);
+        }
+    }
+    Ok(())
+}
+
+fn show_event(event: &ManagerEvent) {
+    match event {
+        ManagerEvent::Step(step) => {
+            let device = step
+                .device
+                .as_ref()
+                .map(|device| format!(" → {device}"))
+                .unwrap_or_default();
+            let reason = step
+                .reason
+                .as_ref()
+                .map(|reason| format!(" ({reason})"))
+                .unwrap_or_default();
+            let who = format!("{} {}{device}", step.actor.role, step.actor.name);
+            println!(
+                "{who:<32} {:<20} {} {}{reason}",
+                step.step, step.component, step.version
+            );
+        }
+        ManagerEvent::Message(message) => println!("{} {:<8} {}", message.at, message.level, message.text),
+    }
+}
+
+fn show_status(status: &ManagerStatus) {
+    println!(
+        "manager {} of site {} (version {})",
+        status.name, status.site, status.program
+    );
+    let next = status
+        .next_check_seconds
+        .map(|seconds| format!(", next check in {seconds} s"))
+        .unwrap_or_default();
+    println!("downloader   {}{next}", status.downloader);
+    println!(
+        "events       {}",
+        if status.events_connected {
+            "connected"
+        } else {
+            "not connected, polling"
+        }
+    );
+    if let Some(since) = status.stale_since {
+        println!("stale since  {since}: no new release is accepted until the repository has fresh metadata");
+    }
+    println!(
+        "devices      {} on the list, {} connected",
+        status.devices, status.connected
+    );
+    println!(
+        "listening    {} (devices), {} (enrolment)",
+        status.devices_address, status.enroll_address
+    );
+    println!("sent         {} bytes since the start", status.sent_bytes);
+    for row in &status.releases {
+        let state = match (&row.stopped, row.mirrored) {
+            (Some(reason), _) => format!("stopped: {reason}"),
+            (None, true) => "offered".to_owned(),
+            (None, false) => "not yet downloaded".to_owned(),
+        };
+        println!(
+            "release      {} {}: {state}; {} run it",
+            row.component, row.version, row.running
+        );
+    }
+    for alarm in &status.alarms {
+        println!("ALARM        {alarm}");
+    }
+}
+
+fn show_devices(rows: &[DeviceRow]) {
+    if rows.is_empty() {
+        println!("no device is on the list: add one with manager add-device NAME");
+    }
+    for row in rows {
+        let state = match (row.enrolled, row.connected) {
+            (false, _) => "not enrolled",
+            (true, true) => "connected",
+            (true, false) => "away",
+        };
+        let runs: Vec<String> = row
+            .components
+            .iter()
+            .map(|component| {
+                let version = component
+                    .version
+                    .as_ref()
+                    .map_or_else(|| "-".to_owned(), ToString::to_string);
+                format!("{} {version} {}", component.component, component.activity)
+            })
+            .collect();
+        let seen = row
+            .last_seen
+            .map_or_else(|| "never".to_owned(), |at| at.to_string());
+        println!("{:<24} {state:<13} seen {seen:<21} {}", row.name, runs.join(", "));
+        if let Some(last) = &row.last
+            && let Some(reason) = &last.reason
+        {
+            println!(
+                "{:<24} {} {} {}: {reason}",
+                "", last.component, last.version, last.outcome
+            );
+        }
+        if let Some(trouble) = &row.trouble {
+            println!("{:<24} TROUBLE {trouble}", "");
+        }
+    }
+}
+
+fn show_history(entries: &[DownloadEntry]) {
+    for entry in entries {
+        println!(
+            "{} {} {} {} bytes in {} ms from {}: {}",
+            entry.at,
+            entry.component,
+            entry.version,
+            entry.bytes,
+            entry.milliseconds,
+            entry.source,
+            entry.outcome
+        );
+    }
+}

@@ -1,0 +1,204 @@
+//! The gateway's database: devices, codes, reports on their way, how releases fared.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rusqlite::{Connection, TransactionBehavior};
+
+/// Version of the schema below.
+const SCHEMA: i64 = 1;
+
+const TABLES: &str = "
+CREATE TABLE meta (
+  key TEXT PRIMARY KEY,
+  value TEXT NOT NULL
+) STRICT;
+-- The list of trusted devices. `token` is a keyed hash, `password` an Argon2id PHC string.
+CREATE TABLE devices (
+  name TEXT PRIMARY KEY,
+  password TEXT NOT NULL,
+  added INTEGER NOT NULL,
+  enrolled INTEGER,
+  token BLOB,
+  key TEXT,
+  public_key BLOB,
+  certificate_until INTEGER,
+  report_counter INTEGER NOT NULL DEFAULT 0
+) STRICT;
+-- One open code per device; `secret` is a keyed hash.
+CREATE TABLE codes (
+  device TEXT PRIMARY KEY REFERENCES devices (name) ON DELETE CASCADE,
+  secret BLOB NOT NULL,
+  until INTEGER NOT NULL,
+  failures INTEGER NOT NULL DEFAULT 0
+) STRICT;
+-- What a device last told of itself.
+CREATE TABLE twins (
+  device TEXT PRIMARY KEY REFERENCES devices (name) ON DELETE CASCADE,
+  hello TEXT,
+  outcome TEXT,
+  seen INTEGER NOT NULL
+) STRICT;
+-- Digests of the newest reports of each device, to tell a repetition from a contradiction.
+CREATE TABLE taken (
+  device TEXT NOT NULL REFERENCES devices (name) ON DELETE CASCADE,
+  counter INTEGER NOT NULL,
+  digest TEXT NOT NULL,
+  PRIMARY KEY (device, counter)
+) STRICT;
+-- Reports on their way to the repository.
+CREATE TABLE outbox (
+  seq INTEGER PRIMARY KEY AUTOINCREMENT,
+  digest TEXT NOT NULL UNIQUE,
+  body TEXT NOT NULL
+) STRICT;
+-- Which devices rolled an update back.
+CREATE TABLE rollbacks (
+  update_id TEXT NOT NULL,
+  device TEXT NOT NULL,
+  PRIMARY KEY (update_id, device)
+) STRICT;
+-- Updates that are not offered any more, and why.
+CREATE TABLE stopped (
+  update_id TEXT PRIMARY KEY,
+  reason TEXT NOT NULL
+) STRICT;
+";
+
+/// What the database refuses.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// SQLite's own error.
+    #[error("the gateway's database does not work")]
+    Sqlite(#[from] rusqlite::Error),
+    /// Written by a newer program.
+    #[error("the gateway's database has format {0}, this program knows {SCHEMA}: use the newer program")]
+    Newer(i64),
+    /// The task that worked on it was cancelled.
+    #[error("the work on the database was interrupted")]
+    Interrupted,
+}
+
+/// A handle; clones share the one connection.
+#[derive(Debug, Clone)]
+pub struct Database {
+    connection: Arc<Mutex<Connection>>,
+}
+
+impl Database {
+    /// Opens or creates the database at `path`; every transaction is on the disk when it returns.
+    ///
+    /// # Errors
+    /// SQLite's; a database of a newer program.
+    pub fn open(path: &Path) -> Result<Self, DatabaseError> {
+        let mut connection = Connection::open(path)?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "foreign_keys", true)?;
+        let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        match found {
+            0 => {
+                let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+                change.execute_batch(TABLES)?;
+                change.pragma_update(None, "user_version", SCHEMA)?;
+                change.commit()?;
+            }
+            SCHEMA => {}
+            newer => return Err(DatabaseError::Newer(newer)),
+        }
+        Ok(Self {
+            connection: Arc::new(Mutex::new(connection)),
+        })
+    }
+
+    /// Runs `work` in one transaction on a thread that may block; durable when it returns.
+    ///
+    /// # Errors
+    /// Those of `work`, nothing changed then; those of the commit.
+    pub async fn run<T, F>(&self, work: F) -> Result<T, DatabaseError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let database = self.clone();
+        tokio::task::spawn_blocking(move || database.run_now(work))
+            .await
+            .map_err(|_| DatabaseError::Interrupted)?
+    }
+
+    /// [`Self::run`] on this thread.
+    ///
+    /// # Errors
+    /// As for [`Self::run`].
+    pub fn run_now<T>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, DatabaseError> {
+        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let value = work(&change)?;
+        change.commit()?;
+        Ok(value)
+    }
+
+    /// Writes a consistent copy into the new file `to`.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn copy_to(&self, to: &Path) -> Result<(), DatabaseError> {
+        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        connection.backup("main", to, None::<fn(rusqlite::backup::Progress)>)?;
+        Ok(())
+    }
+}
+
+/// Reads a setting kept in the database.
+///
+/// # Errors
+/// SQLite's.
+pub fn meta(connection: &Connection, key: &str) -> rusqlite::Result<Option<String>> {
+    use rusqlite::OptionalExtension as _;
+    connection
+        .query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0))
+        .optional()
+}
+
+/// Keeps a setting in the database.
+///
+/// # Errors
+/// SQLite's.
+pub fn set_meta(connection: &Connection, key: &str, value: &str) -> rusqlite::Result<()> {
+    connection.execute(
+        "INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2",
+        [key, value],
+    )?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_transaction_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = Database::open(&dir.path().join("x.db")).unwrap();
+        let failed = database.run_now(|db| {
+            set_meta(db, "a", "1")?;
+            db.execute("INSERT INTO nothing VALUES (1)", [])
+        });
+        assert!(failed.is_err());
+        assert_eq!(database.run_now(|db| meta(db, "a")).unwrap(), None);
+    }
+
+    #[test]
+    fn a_database_of_a_newer_program_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.db");
+        Connection::open(&path)
+            .unwrap()
+            .pragma_update(None, "user_version", 99)
+            .unwrap();
+        assert!(matches!(Database::open(&path), Err(DatabaseError::Newer(99))));
+    }
+}

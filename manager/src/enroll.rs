@@ -1,0 +1,384 @@
+//! Joining and renewing: codes, passwords, certificates for devices.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use axum::extract::{DefaultBodyLimit, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use http::StatusCode;
+use mtls::CertificateDer;
+use mtls::serve::Peer;
+use protocol::enroll::{ENROLL, Enroll, EnrollCode, Enrolled, Renew};
+use protocol::{Name, Secret};
+use rusqlite::{OptionalExtension as _, params};
+use rustls_pki_types::pem::PemObject as _;
+use tuf::{Digest, UnixTime};
+
+use crate::fleet::Enrolment;
+use crate::gateway::Gateway;
+use crate::journal::Level;
+use crate::limits;
+use crate::secrets::{Use, new_code, new_token};
+use crate::sender::Refusal;
+
+/// What the joining port shares: the gateway, and who has tried how often.
+#[derive(Clone)]
+struct Port {
+    gateway: Arc<Gateway>,
+    tries: Arc<Mutex<Tries>>,
+}
+
+/// Token buckets by address and by name.
+#[derive(Default)]
+struct Tries {
+    buckets: HashMap<String, (f64, Instant)>,
+}
+
+impl Tries {
+    /// Takes one try from a bucket of `burst` that gains one every `seconds`.
+    fn take(&mut self, key: String, burst: u32, seconds: u32) -> bool {
+        let now = Instant::now();
+        let key = if self.buckets.len() >= limits::RATE_BUCKETS && !self.buckets.contains_key(&key) {
+            "everybody else".to_owned()
+        } else {
+            key
+        };
+        let bucket = self.buckets.entry(key).or_insert((f64::from(burst), now));
+        let gained = now.duration_since(bucket.1).as_secs_f64() / f64::from(seconds);
+        *bucket = ((bucket.0 + gained).min(f64::from(burst)), now);
+        if bucket.0 < 1.0 {
+            return false;
+        }
+        bucket.0 -= 1.0;
+        true
+    }
+}
+
+/// The routes of the joining port.
+pub(crate) fn routes(gateway: Arc<Gateway>) -> Router {
+    Router::new()
+        .route(ENROLL, post(enroll))
+        .fallback(|| async { Refusal::new(StatusCode::NOT_FOUND, "not-found", "devices join at /v1/enroll") })
+        .layer(DefaultBodyLimit::max(limits::ENROLL_BODY))
+        .with_state(Port {
+            gateway,
+            tries: Arc::default(),
+        })
+}
+
+async fn enroll(State(port): State<Port>, peer: Peer, Json(ask): Json<Enroll>) -> Result<Response, Refusal> {
+    let gateway = &port.gateway;
+    let address = match peer.addr.ip() {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("{:x?}", &ip.segments()[..4]),
+    };
+    let allowed = {
+        let mut tries = port.tries.lock().unwrap_or_else(PoisonError::into_inner);
+        tries.take(
+            format!("a {address}"),
+            limits::ENROLL_ADDRESS_BURST,
+            limits::ENROLL_ADDRESS_SECONDS,
+        ) && tries.take(
+            format!("n {}", ask.device),
+            limits::ENROLL_NAME_BURST,
+            limits::ENROLL_NAME_SECONDS,
+        )
+    };
+    if !allowed {
+        let text = format!("too many attempts to enrol as {} or from {address}", ask.device);
+        gateway
+            .journal
+            .alarm(gateway.now(), &format!("enroll:{}", ask.device), &text);
+        return Err(Refusal::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "slow-down",
+            "too many attempts: wait a minute",
+        ));
+    }
+    match join(gateway, &ask).await {
+        Ok(enrolled) => {
+            let text = format!("{} has enrolled from {address}", ask.device);
+            gateway
+                .journal
+                .message(gateway.now(), Level::Info, "manager.device.enrolled", text);
+            Ok(Json(enrolled).into_response())
+        }
+        Err(refusal) => {
+            let text = format!(
+                "{} could not enrol from {address}: {}",
+                ask.device, refusal.1.message
+            );
+            gateway.journal.message(
+                gateway.now(),
+                Level::Warning,
+                "manager.device.enroll-refused",
+                text,
+            );
+            Err(refusal)
+        }
+    }
+}
+
+fn internal(error: &dyn std::error::Error) -> Refusal {
+    tracing::error!(error = crate::downloader::chain(error), "enrolment failed");
+    Refusal::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "internal",
+        "the gateway could not do this: its log says why",
+    )
+}
+
+/// Code and password; the same work and the same words for unknown names and for every kind of wrong.
+async fn join(gateway: &Gateway, ask: &Enroll) -> Result<Enrolled, Refusal> {
+    let name = ask.device.to_string();
+    let row = gateway
+        .database
+        .run(move |db| code_row(db, &name))
+        .await
+        .map_err(|error| internal(&error))?;
+    let phc = row.as_ref().map(|row| row.password.clone());
+    let password = ask.password.clone();
+    let right = match gateway.passwords.verify(phc, password).await {
+        Ok(right) => right,
+        Err(error) => {
+            return Err(Refusal::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "busy",
+                error.to_string(),
+            ));
+        }
+    };
+    let now = gateway.now();
+    let code = row.as_ref().and_then(|row| row.code.as_ref());
+    let code_right =
+        code.is_some_and(|(secret, until)| *until > now && gateway.pepper.is(Use::Code, &ask.secret, secret));
+    if !(right && code_right) {
+        if code_right {
+            wrong_password(gateway, &ask.device)
+                .await
+                .map_err(|error| internal(&error))?;
+        }
+        return Err(Refusal::new(
+            StatusCode::FORBIDDEN,
+            "refused",
+            "name, code and password do not belong together, or the code has been used or has run out: \
+             ask the operator for a new code",
+        ));
+    }
+    let (token, issued) = (
+        new_token().map_err(|error| internal(&error))?,
+        issue(gateway, &ask.device, &ask.csr)?,
+    );
+    let enrolment = Enrolment {
+        token: gateway.pepper.tag(Use::Token, &token).to_vec(),
+        key: Some(issued.key),
+        certificate_until: Some(issued.until),
+        at: Some(now),
+    };
+    // The code is used up in the same transaction that enrols: of two who come at once, one is refused.
+    let (device, kept) = (ask.device.to_string(), enrolment.clone());
+    let used = gateway
+        .database
+        .run(move |db| {
+            if db.execute("DELETE FROM codes WHERE device = ?1", [&device])? == 0 {
+                return Ok(false);
+            }
+            save(db, &device, &kept)?;
+            // A newly enrolled device may count its reports from the beginning.
+            db.execute("UPDATE devices SET report_counter = 0 WHERE name = ?1", [&device])?;
+            db.execute("DELETE FROM taken WHERE device = ?1", [&device])?;
+            Ok(true)
+        })
+        .await
+        .map_err(|error| internal(&error))?;
+    if !used {
+        return Err(Refusal::new(
+            StatusCode::FORBIDDEN,
+            "refused",
+            "this code has been used",
+        ));
+    }
+    gateway.fleet.put(ask.device.clone(), enrolment);
+    gateway.connections.close_where(|peer| {
+        peer.identity
+            .as_ref()
+            .is_some_and(|identity| identity.name == ask.device && peer.key != Some(issued.key))
+    });
+    enrolled(gateway, &ask.device, issued.chain, token)
+}
+
+fn enrolled(gateway: &Gateway, device: &Name, chain: String, token: Secret) -> Result<Enrolled, Refusal> {
+    let site_ca = durable::read_limited(gateway.paths.site_ca(), limits::SITE_FILE_BYTES)
+        .map_err(|error| internal(&error))?;
+    let bound = gateway
+        .addresses
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
+    let bound = bound.map_or(gateway.config.listen_devices, |addresses| addresses.devices);
+    Ok(Enrolled {
+        site: gateway.identity.site.clone(),
+        device: device.clone(),
+        chain,
+        site_ca: String::from_utf8_lossy(&site_ca).into_owned(),
+        token,
+        manager: gateway.config.advertised(bound),
+    })
+}
+
+struct CodeRow {
+    password: String,
+    code: Option<(Vec<u8>, UnixTime)>,
+}
+
+fn code_row(db: &rusqlite::Connection, name: &str) -> rusqlite::Result<Option<CodeRow>> {
+    db.query_row(
+        "SELECT password, secret, until FROM devices LEFT JOIN codes ON device = name WHERE name = ?1",
+        [name],
+        |row| {
+            let (secret, until): (Option<Vec<u8>>, Option<i64>) = (row.get(1)?, row.get(2)?);
+            Ok(CodeRow {
+                password: row.get(0)?,
+                code: secret.zip(until.map(UnixTime)),
+            })
+        },
+    )
+    .optional()
+}
+
+/// A right code with a wrong password: after a few of them the code is void.
+async fn wrong_password(gateway: &Gateway, name: &Name) -> Result<(), crate::database::DatabaseError> {
+    let device = name.to_string();
+    let voided = gateway
+        .database
+        .run(move |db| {
+            db.execute(
+                "UPDATE codes SET failures = failures + 1 WHERE device = ?1",
+                [&device],
+            )?;
+            db.execute(
+                "DELETE FROM codes WHERE device = ?1 AND failures >= ?2",
+                params![device, limits::CODE_FAILURES],
+            )
+        })
+        .await?;
+    if voided > 0 {
+        let text = format!(
+            "the code of {name} is void after {} wrong passwords",
+            limits::CODE_FAILURES
+        );
+        gateway
+            .journal
+            .alarm(gateway.now(), &format!("enroll:{name}"), &text);
+    }
+    Ok(())
+}
+
+struct Certificate {
+    chain: String,
+    key: Digest,
+    until: UnixTime,
+}
+
+fn issue(gateway: &Gateway, name: &Name, csr: &str) -> Result<Certificate, Refusal> {
+    let bad = |error: &dyn std::error::Error| {
+        Refusal::new(
+            StatusCode::BAD_REQUEST,
+            "bad-request",
+            crate::downloader::chain(error),
+        )
+    };
+    let seconds = i64::from(gateway.config.certificate_days) * 86_400;
+    let chain = gateway
+        .authority
+        .issue_device(csr.as_bytes(), name, seconds, gateway.now())
+        .map_err(|error| bad(&error))?;
+    let leaf = CertificateDer::from_pem_slice(chain.as_bytes()).map_err(|error| internal(&error))?;
+    let key = mtls::key_fingerprint(&leaf).map_err(|error| internal(&error))?;
+    let until = mtls::validity_of(&leaf)
+        .map_err(|error| internal(&error))?
+        .not_after;
+    Ok(Certificate { chain, key, until })
+}
+
+/// Writes an enrolment down.
+fn save(db: &rusqlite::Connection, device: &str, enrolment: &Enrolment) -> rusqlite::Result<()> {
+    db.execute(
+        "UPDATE devices SET enrolled = ?2, token = ?3, key = ?4, certificate_until = ?5 WHERE name = ?1",
+        params![
+            device,
+            enrolment.at.map(|at| at.0),
+            enrolment.token,
+            enrolment.key.map(|key| key.to_string()),
+            enrolment.certificate_until.map(|at| at.0)
+        ],
+    )
+    .map(drop)
+}
+
+/// A new certificate for the enrolled key, over the device's authenticated connection.
+pub(crate) async fn renew(
+    gateway: &Gateway,
+    name: &Name,
+    key: Option<Digest>,
+    renew: &Renew,
+) -> Result<Enrolled, Refusal> {
+    let issued = issue(gateway, name, &renew.csr)?;
+    if Some(issued.key) != key {
+        return Err(Refusal::new(
+            StatusCode::FORBIDDEN,
+            "other-key",
+            "the request is for another key than the one that was enrolled: enrol again with a new code",
+        ));
+    }
+    let Some(mut enrolment) = gateway.fleet.enrolment(name) else {
+        return Err(Refusal::new(
+            StatusCode::UNAUTHORIZED,
+            "not-on-the-list",
+            "this device is not on the list",
+        ));
+    };
+    enrolment.certificate_until = Some(issued.until);
+    let (device, kept) = (name.to_string(), enrolment.clone());
+    gateway
+        .database
+        .run(move |db| save(db, &device, &kept))
+        .await
+        .map_err(|error| internal(&error))?;
+    gateway.fleet.put(name.clone(), enrolment);
+    enrolled(gateway, name, issued.chain, Secret::new(String::new()))
+}
+
+/// Makes a one-time code for a device on the list; the one before is void.
+pub(crate) async fn make_code(gateway: &Gateway, name: &Name) -> anyhow::Result<(Secret, UnixTime)> {
+    let secret = new_code()?;
+    let until = gateway.now().plus_seconds(limits::CODE_SECONDS);
+    let (device, tag) = (name.to_string(), gateway.pepper.tag(Use::Code, &secret).to_vec());
+    gateway
+        .database
+        .run(move |db| {
+            db.execute(
+                "INSERT INTO codes (device, secret, until) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (device) DO UPDATE SET secret = ?2, until = ?3, failures = 0",
+                params![device, tag, until.0],
+            )
+        })
+        .await?;
+    let bound = gateway
+        .addresses
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
+    let bound = bound.map_or(gateway.config.listen_enroll, |addresses| addresses.enroll);
+    let code = EnrollCode {
+        address: gateway.config.advertised(bound),
+        device: name.clone(),
+        site_ca: gateway.site_ca.fingerprint(),
+        secret,
+    };
+    Ok((Secret::new(code.reveal()), until))
+}

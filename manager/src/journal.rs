@@ -1,0 +1,197 @@
+//! What happens, for people who watch: a bounded ring of steps and messages, and alarms.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use protocol::Event;
+use protocol::control::{LoggedMessage, ManagerEvent};
+use protocol::messages::Message;
+use tokio::sync::broadcast;
+use tracing::{error, info, warn};
+use tuf::UnixTime;
+
+use crate::limits;
+
+/// How much a message matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// All is well.
+    Info,
+    /// Somebody may want to look.
+    Warning,
+    /// Somebody should look.
+    Error,
+}
+
+impl Level {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// The ring, the watchers and the alarms.
+#[derive(Debug)]
+pub struct Journal {
+    inner: Mutex<Inner>,
+    watchers: broadcast::Sender<ManagerEvent>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    kept: VecDeque<ManagerEvent>,
+    /// Key, text; newest last.
+    alarms: VecDeque<(String, String)>,
+}
+
+impl Default for Journal {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Journal {
+    /// An empty one.
+    #[must_use]
+    pub fn new() -> Self {
+        let (watchers, _) = broadcast::channel(limits::WATCH_BACKLOG);
+        Self {
+            inner: Mutex::default(),
+            watchers,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, event: ManagerEvent) {
+        let mut inner = self.lock();
+        if inner.kept.len() >= limits::KEPT_EVENTS {
+            inner.kept.pop_front();
+        }
+        inner.kept.push_back(event.clone());
+        // Sent under the lock: a watcher that starts now gets each event once. No receiver is no error.
+        let _ = self.watchers.send(event);
+    }
+
+    /// A step of an update.
+    pub fn step(&self, event: Event) {
+        info!(
+            target: "drover",
+            update = %event.update, step = %event.step, actor = %event.actor, component = %event.component,
+            version = %event.version, device = event.device.as_ref().map(tracing::field::display),
+            reason = event.reason.as_deref(), "step"
+        );
+        self.push(ManagerEvent::Step(event));
+    }
+
+    /// One of the document's messages, with `fact` in its gap and `detail` behind it.
+    pub fn say(&self, at: UnixTime, level: Level, message: Message, fact: &str, detail: &str) {
+        let mut text = message.with(fact);
+        if !detail.is_empty() {
+            text.push_str(" (");
+            text.push_str(detail);
+            text.push(')');
+        }
+        self.message(at, level, message.id, text);
+    }
+
+    /// Any message, under a stable id.
+    pub fn message(&self, at: UnixTime, level: Level, id: &str, text: String) {
+        match level {
+            Level::Info => info!(target: "drover", id, "{text}"),
+            Level::Warning => warn!(target: "drover", id, "{text}"),
+            Level::Error => error!(target: "drover", id, "{text}"),
+        }
+        let level = level.as_str().to_owned();
+        self.push(ManagerEvent::Message(LoggedMessage {
+            at,
+            level,
+            id: id.to_owned(),
+            text,
+        }));
+    }
+
+    /// Raises an alarm; one with the same key is replaced. Says so once.
+    pub fn alarm(&self, at: UnixTime, key: &str, text: &str) {
+        {
+            let mut inner = self.lock();
+            let known = inner
+                .alarms
+                .iter()
+                .any(|(other, old)| other == key && old == text);
+            if known {
+                return;
+            }
+            inner.alarms.retain(|(other, _)| other != key);
+            if inner.alarms.len() >= limits::ALARMS {
+                inner.alarms.pop_front();
+            }
+            inner.alarms.push_back((key.to_owned(), text.to_owned()));
+        }
+        let id = key.split(':').next().unwrap_or(key);
+        self.message(at, Level::Error, &format!("manager.alarm.{id}"), text.to_owned());
+    }
+
+    /// Ends an alarm.
+    pub fn clear(&self, key: &str) {
+        self.lock().alarms.retain(|(other, _)| other != key);
+    }
+
+    /// Ends all alarms whose key starts so.
+    pub fn clear_prefix(&self, prefix: &str) {
+        self.lock().alarms.retain(|(other, _)| !other.starts_with(prefix));
+    }
+
+    /// The alarms, newest last.
+    #[must_use]
+    pub fn alarms(&self) -> Vec<String> {
+        self.lock().alarms.iter().map(|(_, text)| text.clone()).collect()
+    }
+
+    /// What is kept, oldest first, and everything from now on.
+    #[must_use]
+    pub fn watch(&self) -> (Vec<ManagerEvent>, broadcast::Receiver<ManagerEvent>) {
+        let inner = self.lock();
+        (inner.kept.iter().cloned().collect(), self.watchers.subscribe())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::messages;
+
+    use super::*;
+
+    #[test]
+    fn the_ring_keeps_the_newest_and_a_watcher_gets_each_event_once() {
+        let journal = Journal::new();
+        for number in 0..limits::KEPT_EVENTS + 5 {
+            journal.say(UnixTime(0), Level::Info, messages::SENT, &number.to_string(), "");
+        }
+        let (kept, mut later) = journal.watch();
+        assert_eq!(kept.len(), limits::KEPT_EVENTS);
+        let ManagerEvent::Message(first) = &kept[0] else {
+            panic!("a step")
+        };
+        assert_eq!(first.text, "Send 5 successful!");
+        assert!(later.try_recv().is_err());
+        journal.say(UnixTime(0), Level::Info, messages::LISTENING, "", "");
+        assert!(matches!(later.try_recv(), Ok(ManagerEvent::Message(m)) if m.id == "manager.listening"));
+    }
+
+    #[test]
+    fn the_same_alarm_is_said_once() {
+        let journal = Journal::new();
+        journal.alarm(UnixTime(0), "x:1", "look here");
+        journal.alarm(UnixTime(0), "x:1", "look here");
+        assert_eq!(journal.alarms(), ["look here"]);
+        assert_eq!(journal.watch().0.len(), 1);
+        journal.clear("x:1");
+        assert!(journal.alarms().is_empty());
+    }
+}

@@ -1,0 +1,135 @@
+//! Every cap of the gateway, each with its reason. Sizes of messages are in `protocol::limits`.
+
+use std::time::Duration;
+
+/// Bytes of `manager.toml`: a page of settings.
+pub const CONFIG_BYTES: u64 = 64 << 10;
+/// Bytes of a certificate, key or root file in the gateway's folder.
+pub const SITE_FILE_BYTES: u64 = 4 << 20;
+/// Repository addresses: one and a few to fall back to.
+pub const REPOSITORIES: usize = 8;
+/// Devices on the list: ten thousand is the design's figure, with room.
+pub const DEVICES: usize = 20_000;
+
+/// Steps and messages kept for a window that opens later.
+pub const KEPT_EVENTS: usize = 1_000;
+/// Steps and messages that a slow watcher may lag behind before it loses some.
+pub const WATCH_BACKLOG: usize = 4_096;
+/// Alarms kept; the oldest goes first.
+pub const ALARMS: usize = 100;
+
+/// Lines of the download record given back at most.
+pub const HISTORY: usize = 10_000;
+
+/// Argon2 computations at a time: each takes 19 MiB and a core.
+pub const PASSWORD_WORKERS: usize = 2;
+/// Password checks waiting for a worker; more are told to come later.
+pub const PASSWORD_QUEUE: usize = 16;
+/// Longest password, in bytes: nobody types more, and the hash must not become work for an attacker.
+pub const PASSWORD_BYTES: usize = 1_024;
+/// Shortest password, in characters.
+pub const PASSWORD_MIN_CHARS: usize = 8;
+
+/// How long a one-time code works.
+pub const CODE_SECONDS: i64 = 24 * 3_600;
+/// Wrong passwords after which a code is void.
+pub const CODE_FAILURES: u32 = 5;
+/// Enrolment requests from one address in a burst; one more every [`ENROLL_ADDRESS_SECONDS`].
+pub const ENROLL_ADDRESS_BURST: u32 = 10;
+/// Seconds that give an address one more enrolment request.
+pub const ENROLL_ADDRESS_SECONDS: u32 = 6;
+/// Enrolment requests under one name in a burst; one more every [`ENROLL_NAME_SECONDS`].
+pub const ENROLL_NAME_BURST: u32 = 5;
+/// Seconds that give a name one more enrolment request.
+pub const ENROLL_NAME_SECONDS: u32 = 12;
+/// Addresses and names whose tries are remembered; beyond it all unknown ones share one bucket.
+pub const RATE_BUCKETS: usize = 10_000;
+/// Bytes of an enrolment or renewal request: a CSR of 1 KiB, a password and a name.
+pub const ENROLL_BODY: usize = 16 << 10;
+
+/// Event streams of one device: one in use, others half open after a lost link.
+pub const STREAMS_PER_DEVICE: usize = 8;
+/// Messages waiting in one event stream; a stream that is fuller than this is dropped and starts anew.
+pub const STREAM_BACKLOG: usize = 64;
+/// Connections of one device whose boot id is remembered, to notice two machines under one name.
+pub const BOOTS_PER_DEVICE: usize = 8;
+/// Steps in one progress request.
+pub const PROGRESS_EVENTS: usize = 64;
+/// Downloads of one device at a time: the current one, and one that is being abandoned.
+pub const DOWNLOADS_PER_DEVICE: usize = 2;
+/// Seconds a device's download waits for its turn before it is told to come later.
+pub const DOWNLOAD_WAIT: Duration = Duration::from_secs(5);
+/// Seconds in `Retry-After` for whoever has to come later.
+pub const RETRY_AFTER_SECONDS: u64 = 2;
+/// Bytes of one piece of a target on its way to a device: large, so that TLS and the disk work in bulk.
+pub const SEND_PIECE: usize = 256 << 10;
+/// Seconds without progress after which a download to a device is given up.
+pub const SEND_STALL: Duration = Duration::from_secs(60);
+
+/// First wait after an order was refused or failed on a device; doubles up to [`ORDER_RETRY_MAX`].
+pub const ORDER_RETRY: Duration = Duration::from_secs(60);
+/// Longest wait before an order that failed is sent again.
+pub const ORDER_RETRY_MAX: Duration = Duration::from_secs(3_600);
+/// How often desired and reported are compared, beside every event that may change one of them.
+pub const RECONCILE: Duration = Duration::from_secs(5);
+/// Updates remembered per device for waits; the oldest goes first.
+pub const RETRIES_PER_DEVICE: usize = 64;
+
+/// Digests of a device's newest reports, to tell a repetition from a contradiction.
+pub const REMEMBERED_REPORTS: i64 = 256;
+/// Reports waiting for the repository: weeks of a large site. The oldest goes first, with an alarm.
+pub const OUTBOX: i64 = 100_000;
+/// Reports in one request to the repository.
+pub const FORWARD_BATCH: usize = 64;
+/// Bytes of one request to the repository, so that a batch of large reports is split.
+pub const FORWARD_BYTES: usize = 3 << 20;
+/// Updates whose own steps are being collected.
+pub const OWN_UPDATES: usize = 64;
+/// Own steps of one update in one report.
+pub const OWN_STEPS: usize = 150;
+/// How long own steps are collected before they are reported.
+pub const OWN_REPORT_WAIT: Duration = Duration::from_secs(2);
+
+/// Time to connect to a repository.
+pub const CONNECT: Duration = Duration::from_secs(10);
+/// Time for one metadata file or one API answer.
+pub const ANSWER: Duration = Duration::from_secs(60);
+/// Bytes of an API answer.
+pub const ANSWER_BYTES: u64 = 4 << 20;
+/// Longest wait added by back-off between two checks.
+pub const CHECK_BACKOFF_MAX: Duration = Duration::from_secs(300);
+/// First back-off of an interrupted file.
+pub const FETCH_BACKOFF: Duration = Duration::from_secs(2);
+/// Longest back-off of an interrupted file.
+pub const FETCH_BACKOFF_MAX: Duration = Duration::from_secs(600);
+/// First wait before a file that arrived wrong from every address is asked for again.
+pub const WRONG_FILE_WAIT: Duration = Duration::from_secs(3_600);
+/// Longest wait before such a file is asked for again.
+pub const WRONG_FILE_WAIT_MAX: Duration = Duration::from_secs(24 * 3_600);
+/// Digests with a breaker; the oldest goes first.
+pub const BREAKERS: usize = 1_000;
+/// Time without a byte after which a transfer is interrupted.
+pub const STALL: Duration = Duration::from_secs(30);
+/// Slowest average rate of a transfer that is kept, in bytes per second.
+pub const FLOOR_RATE: u64 = 4 << 10;
+/// Time before the floor rate is applied.
+pub const FLOOR_AFTER: Duration = Duration::from_secs(60);
+/// Pieces of a transfer between network and disk: 16 of at most 64 KiB.
+pub const TRANSFER_BACKLOG: usize = 16;
+/// Times one release is passed over by transfers in one go: each address once, and once more from the start.
+pub const TRANSFER_TRIES: usize = 2 * REPOSITORIES;
+/// Generations of metadata that are kept for devices in the middle of a refresh.
+pub const KEPT_GENERATIONS: usize = 4;
+/// Root files served to devices: a rotation every day for three years.
+pub const ROOTS: usize = 1_024;
+/// Time between two attempts to hand a repository what it has forgotten.
+pub const RECOVER_WAIT: Duration = Duration::from_secs(60);
+/// Rounds of one recovery: ask, upload what is missing, ask again.
+pub const RECOVER_ROUNDS: usize = 3;
+/// Bytes of one line of the repository's event stream.
+pub const EVENT_LINE: usize = 64 << 10;
+
+/// Bytes of a backup: the list of ten thousand devices, metadata and keys.
+pub const BACKUP_BYTES: u64 = 512 << 20;
+/// Shortest passphrase of a backup, in characters.
+pub const PASSPHRASE_MIN_CHARS: usize = 12;

@@ -1,0 +1,189 @@
+//! Reports on their way to the repository, and this gateway's own.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
+use protocol::author::RelayedReport;
+use protocol::{Event, Report, SignedReport, UpdateId};
+use tokio::sync::Notify;
+use tuf::Digest;
+
+use crate::database::{meta, set_meta};
+use crate::gateway::Gateway;
+use crate::limits;
+use crate::repository::Repository;
+
+/// Own steps that wait for their report, and a bell for the forwarder.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    own: Mutex<BTreeMap<UpdateId, Vec<Event>>>,
+    pub(crate) bell: Notify,
+}
+
+impl Outbox {
+    /// Keeps a step of this gateway for its next report.
+    pub(crate) fn own_step(&self, event: Event) {
+        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        if own.len() >= limits::OWN_UPDATES && !own.contains_key(&event.update) {
+            own.pop_first();
+        }
+        let steps = own.entry(event.update).or_default();
+        if steps.len() < limits::OWN_STEPS {
+            steps.push(event);
+        }
+        drop(own);
+        self.bell.notify_one();
+    }
+
+    fn take(&self) -> Vec<(UpdateId, Vec<Event>)> {
+        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *own).into_iter().collect()
+    }
+}
+
+/// Puts a report in the outbox; within the caller's transaction.
+pub(crate) fn enqueue(db: &rusqlite::Connection, relayed: &RelayedReport) -> rusqlite::Result<()> {
+    let body = serde_json::to_string(relayed)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    let digest = Digest::of(relayed.report.report.as_bytes()).to_string();
+    db.execute(
+        "INSERT INTO outbox (digest, body) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+        [digest, body],
+    )?;
+    db.execute(
+        "DELETE FROM outbox WHERE seq <= (SELECT MAX(seq) FROM outbox) - ?1",
+        [limits::OUTBOX],
+    )?;
+    Ok(())
+}
+
+/// Writes and forwards reports for ever: own steps are collected for a moment, then reported.
+pub(crate) async fn run(gateway: Arc<Gateway>, repositories: Vec<Repository>) {
+    let mut wait = limits::FETCH_BACKOFF;
+    loop {
+        gateway.outbox.bell.notified().await;
+        tokio::time::sleep(limits::OWN_REPORT_WAIT).await;
+        for (update, events) in gateway.outbox.take() {
+            if let Err(error) = own_report(&gateway, update, events).await {
+                tracing::warn!(%error, "the gateway's own report could not be kept");
+            }
+        }
+        match forward(&gateway, &repositories).await {
+            Ok(()) => wait = limits::FETCH_BACKOFF,
+            Err(error) => {
+                tracing::debug!(%error, "reports wait for the repository");
+                let jitter =
+                    crate::secrets::jitter() % u64::try_from(wait.as_millis()).unwrap_or(1000).max(1);
+                tokio::time::sleep(Duration::from_millis(jitter)).await;
+                wait = (wait * 2).min(limits::FETCH_BACKOFF_MAX);
+                gateway.outbox.bell.notify_one();
+            }
+        }
+    }
+}
+
+async fn own_report(gateway: &Gateway, update: UpdateId, events: Vec<Event>) -> anyhow::Result<()> {
+    let key = EcdsaKeyPair::from_pkcs8(
+        &ECDSA_P256_SHA256_ASN1_SIGNING,
+        gateway.credentials.key().secret_der(),
+    )
+    .map_err(|_| anyhow::anyhow!("the gateway's key is not a P-256 key"))?;
+    let certificate = gateway.credentials.leaf();
+    let (fingerprint, public) = (
+        mtls::key_fingerprint(certificate)?,
+        mtls::public_key_of(certificate)?,
+    );
+    let (actor, at) = (gateway.identity.clone(), mtls::stamp());
+    let nonce = hex::encode(crate::secrets::random::<16>()?);
+    gateway
+        .database
+        .run(move |db| {
+            let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
+                rusqlite::Error::ToSqlConversionFailure(error)
+            };
+            let last = meta(db, "own-counter")?
+                .and_then(|text| text.parse::<u64>().ok())
+                .unwrap_or(0);
+            set_meta(db, "own-counter", &(last + 1).to_string())?;
+            let report = Report {
+                actor: actor.clone(),
+                counter: last + 1,
+                nonce,
+                at,
+                update: Some(update),
+                outcome: None,
+                reason: None,
+                events,
+                components: Vec::new(),
+            };
+            let text = serde_json::to_string(&report).map_err(|error| failed(error.into()))?;
+            let signature = key
+                .sign(&SystemRandom::new(), &SignedReport::message(&text))
+                .map_err(|_| failed("the report could not be signed".into()))?;
+            let signature = hex::encode(signature.as_ref());
+            let report = SignedReport {
+                report: text,
+                key: fingerprint,
+                signature,
+            };
+            enqueue(
+                db,
+                &RelayedReport {
+                    report,
+                    sender: actor,
+                    public_key: hex::encode(public),
+                },
+            )
+        })
+        .await?;
+    Ok(())
+}
+
+/// Sends what is there, batch by batch, to the first repository that takes it.
+async fn forward(gateway: &Gateway, repositories: &[Repository]) -> anyhow::Result<()> {
+    loop {
+        let batch = gateway.database.run(batch).await?;
+        let Some(last) = batch.last().map(|(seq, _)| *seq) else {
+            return Ok(());
+        };
+        let mut reports = Vec::with_capacity(batch.len());
+        for (_, body) in &batch {
+            reports.push(serde_json::from_str::<RelayedReport>(body)?);
+        }
+        let mut outcome = Err(anyhow::anyhow!("no repository is configured"));
+        for repository in repositories {
+            match repository.reports(&reports).await {
+                Ok(_) => {
+                    outcome = Ok(());
+                    break;
+                }
+                Err(error) => outcome = Err(error.into()),
+            }
+        }
+        outcome?;
+        gateway
+            .database
+            .run(move |db| db.execute("DELETE FROM outbox WHERE seq <= ?1", [last]))
+            .await?;
+    }
+}
+
+fn batch(db: &rusqlite::Connection) -> rusqlite::Result<Vec<(i64, String)>> {
+    let mut statement = db.prepare("SELECT seq, body FROM outbox ORDER BY seq LIMIT ?1")?;
+    let rows = statement.query_map([i64::try_from(limits::FORWARD_BATCH).unwrap_or(64)], |row| {
+        Ok((row.get(0)?, row.get::<_, String>(1)?))
+    })?;
+    let (mut all, mut size) = (Vec::new(), 0);
+    for row in rows {
+        let row = row?;
+        size += row.1.len();
+        if size > limits::FORWARD_BYTES && !all.is_empty() {
+            break;
+        }
+        all.push(row);
+    }
+    Ok(all)
+}

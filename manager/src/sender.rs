@@ -1,0 +1,458 @@
+//! The sender: what devices ask for, over TLS with client certificates. Every authenticated device at once.
+
+use std::convert::Infallible;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, Path, Request, State};
+use axum::middleware::{self, Next};
+use axum::response::sse::{Event as Sse, KeepAlive};
+use axum::response::{IntoResponse, Response, Sse as SseResponse};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use bytes::Bytes;
+use futures_util::Stream;
+use http::{HeaderMap, StatusCode, header};
+use mtls::serve::Peer;
+use protocol::device::{self, Hello, Problem, Refresh, Welcome};
+use protocol::enroll::Renew;
+use protocol::limits::{KEEP_ALIVE_SECONDS, MAX_COMPONENTS, MAX_DEVICE_BODY};
+use protocol::{Event, Name, Role, Secret, SignedReport, Step, messages};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tuf::Digest;
+
+use crate::fleet::Push;
+use crate::gateway::Gateway;
+use crate::journal::Level;
+use crate::secrets::Use;
+use crate::{enroll, limits, reports};
+
+/// Who asks, once certificate, token and list have been checked.
+#[derive(Debug, Clone)]
+struct Device(Name);
+
+/// An error answer.
+pub(crate) struct Refusal(pub(crate) StatusCode, pub(crate) Problem);
+
+impl Refusal {
+    pub(crate) fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
+        Self(
+            status,
+            Problem {
+                code: code.to_owned(),
+                message: message.into(),
+            },
+        )
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let mut response = (self.0, Json(self.1)).into_response();
+        if matches!(
+            self.0,
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+        ) {
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, limits::RETRY_AFTER_SECONDS.into());
+        }
+        response
+    }
+}
+
+/// The routes of the device port.
+pub(crate) fn routes(gateway: Arc<Gateway>) -> Router {
+    Router::new()
+        .route(device::HELLO, post(hello))
+        .route(device::EVENTS, get(events))
+        .route("/v1/metadata/{name}", get(metadata))
+        .route("/v1/targets/{digest}", get(target))
+        .route(device::PROGRESS, post(progress))
+        .route(device::REPORTS, post(take_reports))
+        .route(device::RENEW, post(renew))
+        .fallback(|| async {
+            Refusal::new(
+                StatusCode::NOT_FOUND,
+                "not-found",
+                "there is nothing at this path",
+            )
+        })
+        .layer(middleware::from_fn_with_state(gateway.clone(), authenticate))
+        .layer(DefaultBodyLimit::max(MAX_DEVICE_BODY))
+        .with_state(gateway)
+}
+
+/// Certificate (checked by TLS), list and token; on every request, in memory, because a connection outlives a
+/// change of the list.
+async fn authenticate(
+    State(gateway): State<Arc<Gateway>>,
+    peer: Peer,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    match admit(&gateway, &peer, request.headers()) {
+        Ok(name) => {
+            gateway.fleet.seen(&name, peer.addr, gateway.now());
+            request.extensions_mut().insert(Device(name));
+            next.run(request).await
+        }
+        Err(reason) => {
+            let who = peer
+                .identity
+                .as_ref()
+                .map_or_else(String::new, |identity| identity.name.to_string());
+            let detail = format!("{who} at {}: {reason}", peer.addr.ip());
+            gateway.journal.say(
+                gateway.now(),
+                Level::Warning,
+                messages::AUTHENTICATION_FAILED,
+                "",
+                &detail,
+            );
+            Refusal::new(
+                StatusCode::UNAUTHORIZED,
+                "not-on-the-list",
+                format!("{reason}: ask the operator of this gateway for a new code and enrol again"),
+            )
+            .into_response()
+        }
+    }
+}
+
+fn admit(gateway: &Gateway, peer: &Peer, headers: &HeaderMap) -> Result<Name, &'static str> {
+    let identity = peer
+        .identity
+        .as_ref()
+        .filter(|identity| identity.role == Role::Device);
+    let name = &identity.ok_or("a device's certificate is needed")?.name;
+    let enrolment = gateway
+        .fleet
+        .enrolment(name)
+        .ok_or("this device is not on the list")?;
+    if enrolment.key.is_none() || enrolment.key != peer.key {
+        return Err("this key is not the one that was enrolled");
+    }
+    let token = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.strip_prefix("Bearer "))
+        .ok_or("the token is missing")?;
+    if !gateway
+        .pepper
+        .is(Use::Token, &Secret::new(token.to_owned()), &enrolment.token)
+    {
+        return Err("the token is wrong");
+    }
+    Ok(name.clone())
+}
+
+async fn hello(
+    State(gateway): State<Arc<Gateway>>,
+    axum::Extension(Device(name)): axum::Extension<Device>,
+    Json(hello): Json<Hello>,
+) -> Result<Json<Welcome>, Refusal> {
+    if hello.components.len() > MAX_COMPONENTS || hello.boot_id.len() > 64 {
+        return Err(Refusal::new(
+            StatusCode::BAD_REQUEST,
+            "malformed",
+            "too many components",
+        ));
+    }
+    if gateway.fleet.hello(&name, hello) {
+        let text = format!(
+            "two machines speak as {name}: one of them is a copy; delete the device and enrol it anew"
+        );
+        gateway
+            .journal
+            .alarm(gateway.now(), &format!("twice:{name}"), &text);
+    }
+    reports::save_twin(&gateway, &name).await;
+    let mut orders = Vec::new();
+    for (order, offer) in gateway.fleet.orders(&name, &gateway.catalog(), true) {
+        gateway.step(Step::Offered, &offer, Some(&name), None);
+        orders.push(order);
+    }
+    let refresh = Refresh {
+        timestamp: gateway.metadata().timestamp,
+    };
+    Ok(Json(Welcome {
+        orders,
+        refresh,
+        poll_seconds: gateway.config.poll_seconds,
+    }))
+}
+
+/// Closes the stream's place in the fleet when the connection ends.
+struct Open {
+    gateway: Arc<Gateway>,
+    name: Name,
+    number: u64,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.gateway.fleet.close_stream(&self.name, self.number);
+    }
+}
+
+async fn events(
+    State(gateway): State<Arc<Gateway>>,
+    axum::Extension(Device(name)): axum::Extension<Device>,
+    peer: Peer,
+) -> Result<Response, Refusal> {
+    let gone = || {
+        Refusal::new(
+            StatusCode::UNAUTHORIZED,
+            "not-on-the-list",
+            "this device is not on the list",
+        )
+    };
+    let (number, receiver) = gateway.fleet.open_stream(&name).ok_or_else(gone)?;
+    let detail = format!("{name} at {}", peer.addr.ip());
+    gateway
+        .journal
+        .say(gateway.now(), Level::Info, messages::AUTHENTICATED, "", &detail);
+    let open = Open {
+        gateway: gateway.clone(),
+        name,
+        number,
+    };
+    let stream = futures_util::stream::unfold((receiver, open), |(mut receiver, open)| async move {
+        let push = receiver.recv().await?;
+        Some((Ok::<_, Infallible>(sse(&push)), (receiver, open)))
+    });
+    let keep_alive = KeepAlive::new()
+        .interval(Duration::from_secs(KEEP_ALIVE_SECONDS))
+        .text("alive");
+    Ok(SseResponse::new(stream).keep_alive(keep_alive).into_response())
+}
+
+fn sse(push: &Push) -> Sse {
+    let (name, data) = match push {
+        Push::Order(order) => ("order", serde_json::to_string(order)),
+        Push::Refresh(refresh) => ("refresh", serde_json::to_string(refresh)),
+    };
+    // Both are plain structures: they have a JSON form.
+    Sse::default().event(name).data(data.unwrap_or_default())
+}
+
+async fn metadata(State(gateway): State<Arc<Gateway>>, Path(name): Path<String>) -> Response {
+    if let Some(bytes) = gateway.metadata().files.get(&name) {
+        return ([(header::CONTENT_TYPE, "application/json")], bytes.clone()).into_response();
+    }
+    let version = name
+        .strip_suffix(".root.json")
+        .and_then(|version| version.parse::<u64>().ok());
+    let path = version.map(|version| gateway.paths.roots().join(format!("{version}.root.json")));
+    match path.map(|path| durable::read_limited(path, limits::SITE_FILE_BYTES)) {
+        Some(Ok(bytes)) => ([(header::CONTENT_TYPE, "application/json")], bytes).into_response(),
+        _ => Refusal::new(
+            StatusCode::NOT_FOUND,
+            "not-found",
+            "there is no such metadata file",
+        )
+        .into_response(),
+    }
+}
+
+async fn target(
+    State(gateway): State<Arc<Gateway>>,
+    axum::Extension(Device(name)): axum::Extension<Device>,
+    Path(digest): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let missing = || {
+        Refusal::new(
+            StatusCode::NOT_FOUND,
+            "not-found",
+            "this file is not in the mirror",
+        )
+    };
+    let digest: Digest = digest.parse().map_err(|_| missing())?;
+    let length = gateway.mirror.has(&digest).ok_or_else(missing)?;
+    let asked = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
+    let range = match asked.map(|text| range(text, length)) {
+        None | Some(None) => 0..length,
+        Some(Some(Ok(range))) => range,
+        Some(Some(Err(()))) => {
+            let mut refusal = Refusal::new(
+                StatusCode::RANGE_NOT_SATISFIABLE,
+                "range",
+                format!("the file has {length} bytes"),
+            )
+            .into_response();
+            let value = format!("bytes */{length}");
+            refusal
+                .headers_mut()
+                .extend(value.parse().ok().map(|value| (header::CONTENT_RANGE, value)));
+            return Ok(refusal);
+        }
+    };
+    let waited = tokio::time::timeout(limits::DOWNLOAD_WAIT, gateway.sending.clone().acquire_owned()).await;
+    let Ok(Ok(place)) = waited else {
+        return Err(Refusal::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "busy",
+            "too many downloads at a time: try again",
+        ));
+    };
+    let partial = range.start > 0 || range.end < length;
+    let status = if partial {
+        StatusCode::PARTIAL_CONTENT
+    } else {
+        StatusCode::OK
+    };
+    let mut response = Response::builder()
+        .status(status)
+        .header(header::CONTENT_LENGTH, range.end - range.start)
+        .header(header::ACCEPT_RANGES, "bytes")
+        .header(header::CONTENT_TYPE, "application/octet-stream")
+        .header(header::ETAG, format!("\"{digest}\""));
+    if partial {
+        let value = format!("bytes {}-{}/{length}", range.start, range.end - 1);
+        response = response.header(header::CONTENT_RANGE, value);
+    }
+    let body = Body::from_stream(pieces(gateway, name, digest, range, place));
+    response.body(body).map_err(|_| missing())
+}
+
+/// One range of `bytes=FROM-[TO]`; none: not of a form that is honoured; `Err`: outside of the file.
+fn range(text: &str, length: u64) -> Option<Result<Range<u64>, ()>> {
+    let (from, to) = text.strip_prefix("bytes=")?.split_once('-')?;
+    let from: u64 = from.parse().ok()?;
+    let end = if to.is_empty() {
+        length
+    } else {
+        to.parse::<u64>().ok()?.checked_add(1)?.min(length)
+    };
+    Some(if from < end { Ok(from..end) } else { Err(()) })
+}
+
+/// Reads a file piece by piece on a blocking thread, two pieces ahead of the connection.
+fn pieces(
+    gateway: Arc<Gateway>,
+    name: Name,
+    digest: Digest,
+    range: Range<u64>,
+    place: OwnedSemaphorePermit,
+) -> impl Stream<Item = std::io::Result<Bytes>> + Send {
+    let (sender, receiver) = mpsc::channel::<std::io::Result<Bytes>>(2);
+    let reader = gateway.clone();
+    tokio::task::spawn_blocking(move || {
+        let failed = match read_pieces(&reader, &digest, range, &sender) {
+            Ok(()) => return,
+            Err(error) => error,
+        };
+        let _ = sender.blocking_send(Err(failed));
+    });
+    let begun = (receiver, gateway, name, digest, place);
+    futures_util::stream::unfold(begun, |(mut receiver, gateway, name, digest, place)| async move {
+        let Some(piece) = receiver.recv().await else {
+            sent(&gateway, &name, &digest);
+            return None;
+        };
+        let count = piece.as_ref().map_or(0, Bytes::len) as u64;
+        gateway.sent_bytes.fetch_add(count, Ordering::Relaxed);
+        Some((piece, (receiver, gateway, name, digest, place)))
+    })
+}
+
+fn read_pieces(
+    gateway: &Gateway,
+    digest: &Digest,
+    range: Range<u64>,
+    sender: &mpsc::Sender<std::io::Result<Bytes>>,
+) -> std::io::Result<()> {
+    let mut file = gateway.mirror.open_file(digest).map_err(std::io::Error::other)?;
+    file.seek(SeekFrom::Start(range.start))?;
+    let mut left = range.end - range.start;
+    while left > 0 {
+        let size = left.min(limits::SEND_PIECE as u64);
+        let mut piece = Vec::with_capacity(usize::try_from(size).unwrap_or(limits::SEND_PIECE));
+        let read = (&mut file).take(size).read_to_end(&mut piece)?;
+        if read == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        left -= read as u64;
+        if sender.blocking_send(Ok(piece.into())).is_err() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// The last byte was handed to a device's connection.
+fn sent(gateway: &Gateway, name: &Name, digest: &Digest) {
+    let catalog = gateway.catalog();
+    let Some(offer) = catalog.by_digest(digest) else {
+        return;
+    };
+    gateway.step(Step::Sent, offer, Some(name), Some(offer.length));
+    let what = format!("{}_{}", offer.release.component, offer.release.version);
+    gateway
+        .journal
+        .say(gateway.now(), Level::Info, messages::SENT, &what, name.as_str());
+}
+
+async fn progress(
+    State(gateway): State<Arc<Gateway>>,
+    axum::Extension(Device(name)): axum::Extension<Device>,
+    Json(events): Json<Vec<Event>>,
+) -> StatusCode {
+    for event in events.into_iter().take(limits::PROGRESS_EVENTS) {
+        // Unsigned, for people who watch: but only in the sender's own name.
+        if event.actor.role == Role::Device
+            && event.actor.name == name
+            && event.actor.site == gateway.identity.site
+        {
+            gateway.journal.step(event);
+        }
+    }
+    StatusCode::NO_CONTENT
+}
+
+async fn take_reports(
+    State(gateway): State<Arc<Gateway>>,
+    axum::Extension(Device(name)): axum::Extension<Device>,
+    peer: Peer,
+    Json(reports): Json<Vec<SignedReport>>,
+) -> Result<Response, Refusal> {
+    let malformed = || {
+        Refusal::new(
+            StatusCode::BAD_REQUEST,
+            "malformed",
+            "the certificate has no key that signs reports",
+        )
+    };
+    let certificate = peer.certificate.as_ref().ok_or_else(malformed)?;
+    let public_key = mtls::public_key_of(certificate).map_err(|_| malformed())?;
+    let taken = reports::take(&gateway, &name, public_key, reports).await;
+    let taken = taken.map_err(|problem| {
+        let status = if problem.code == "internal" {
+            StatusCode::INTERNAL_SERVER_ERROR
+        } else {
+            StatusCode::BAD_REQUEST
+        };
+        Refusal(status, problem)
+    })?;
+    // An outcome may free a device for the next order.
+    for (order, offer) in gateway.fleet.orders(&name, &gateway.catalog(), false) {
+        gateway.step(Step::Offered, &offer, Some(&name), None);
+        gateway.fleet.push(&name, &Push::Order(Box::new(order)));
+    }
+    Ok(Json(taken).into_response())
+}
+
+async fn renew(
+    State(gateway): State<Arc<Gateway>>,
+    axum::Extension(Device(name)): axum::Extension<Device>,
+    peer: Peer,
+    Json(renew): Json<Renew>,
+) -> Result<Response, Refusal> {
+    Ok(Json(enroll::renew(&gateway, &name, peer.key, &renew).await?).into_response())
+}

@@ -1,0 +1,320 @@
+//! The running gateway: opens everything, binds the listeners, runs the tasks until it is told to end.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex, RwLock};
+
+use anyhow::{Context as _, Result, bail};
+use certs::DeviceAuthority;
+use durable::{LogLimits, RecordLog, Store, TrustStore};
+use mtls::serve::{Connections, Limits, serve};
+use mtls::{ClientAuth, Credentials, FlooredClock, HTTP_1_1, SiteCa};
+use protocol::device::{DeviceOutcome, Hello};
+use protocol::{Identity, Role, UpdateId, messages};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+use tuf::{Digest, UnixTime};
+
+use crate::catalog::Catalog;
+use crate::config::{Addresses, Config, Paths};
+use crate::database::Database;
+use crate::downloader::{self, Downloader};
+use crate::fleet::{Enrolment, Fleet};
+use crate::gateway::{Gateway, Metadata};
+use crate::journal::{Journal, Level};
+use crate::outbox::{self, Outbox};
+use crate::repository::Repository;
+use crate::secrets::{Passwords, Pepper};
+use crate::{enroll, limits, sender, socket};
+
+/// Runs a gateway until `shutdown`.
+///
+/// # Errors
+/// A file of its folder is missing, not private or not what it should be; an address is taken; another manager
+/// runs in the folder.
+pub async fn run(dir: &Path, shutdown: CancellationToken) -> Result<()> {
+    let paths = Paths::new(dir);
+    let config = Config::load(&paths.config())?;
+    let control = control::Server::open(&paths.socket()).await?;
+    let gateway = Arc::new(open(config, paths)?);
+    let repositories = Arc::new(repositories(&gateway)?);
+    load_fleet(&gateway)?;
+
+    let devices = bind(gateway.config.listen_devices).await?;
+    let joining = bind(gateway.config.listen_enroll).await?;
+    let addresses = Addresses {
+        devices: devices.local_addr()?,
+        enroll: joining.local_addr()?,
+        metrics: gateway.config.metrics,
+    };
+    durable::replace(
+        gateway.paths.addresses(),
+        serde_json::to_vec_pretty(&addresses)?,
+        0o644,
+    )?;
+    *gateway
+        .addresses
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(addresses.clone());
+
+    let mut tasks = tokio::task::JoinSet::new();
+    listen(&gateway, &mut tasks, devices, joining, &shutdown)?;
+    tasks.spawn(downloader::run(gateway.clone(), repositories.to_vec()));
+    if gateway.config.events {
+        tasks.spawn(downloader::listen(gateway.clone(), repositories.to_vec()));
+    }
+    tasks.spawn(outbox::run(gateway.clone(), repositories.to_vec()));
+    tasks.spawn(reconcile(gateway.clone()));
+    let (answering, known) = (gateway.clone(), repositories.clone());
+    tasks.spawn(async move {
+        control
+            .run(move |request| socket::answer(answering.clone(), known.clone(), request))
+            .await;
+    });
+
+    gateway.journal.say(
+        gateway.now(),
+        Level::Info,
+        messages::LISTENING,
+        "",
+        &addresses.devices.to_string(),
+    );
+    tracing::info!(target: "drover", devices = %addresses.devices, enroll = %addresses.enroll, "ready");
+    shutdown.cancelled().await;
+    // The listeners drain by themselves; the other tasks have nothing that is not on the disk.
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    tasks.shutdown().await;
+    Ok(())
+}
+
+/// Desired and reported are compared now and then, beside every event: retries come due.
+async fn reconcile(gateway: Arc<Gateway>) {
+    let mut tick = tokio::time::interval(limits::RECONCILE);
+    loop {
+        tick.tick().await;
+        downloader::order(&gateway);
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}: is another program using it?"))
+}
+
+fn open(config: Config, paths: Paths) -> Result<Gateway> {
+    durable::create_dir(paths.state(), 0o700)?;
+    durable::create_dir(paths.roots(), 0o700)?;
+    let site_ca = SiteCa::load(&paths.site_ca())?;
+    let credentials = Credentials::load(&paths.tls(), &paths.tls_key())?;
+    let identity = credentials.identity()?;
+    let wanted = Identity {
+        site: config.site.clone(),
+        role: Role::Manager,
+        name: config.name.clone(),
+    };
+    if identity != wanted {
+        bail!("tls.pem is of {identity}, manager.toml says {wanted}: one of them belongs to another folder");
+    }
+    let authority = device_authority(&paths)?;
+    if authority.site() != &config.site {
+        bail!(
+            "device-ca.pem is of site {}, manager.toml of {}",
+            authority.site(),
+            config.site
+        );
+    }
+    let (trust, state) = open_trust(&paths)?;
+    let database = Database::open(&paths.database())?;
+    let devices: i64 =
+        database.run_now(|db| db.query_row("SELECT COUNT(*) FROM devices", [], |row| row.get(0)))?;
+    let pepper = Pepper::open(&paths.pepper(), devices == 0)?;
+    let mirror = Store::open(paths.mirror())?;
+    let catalog = Catalog::read(&state, |digest, length| mirror.has(digest) == Some(length));
+    let gateway = Gateway {
+        identity,
+        site_ca,
+        credentials,
+        authority,
+        clock: Arc::new(FlooredClock::new(state.not_before())),
+        database,
+        pepper,
+        passwords: Passwords::new()?,
+        journal: Journal::new(),
+        fleet: Fleet::default(),
+        mirror,
+        trust,
+        downloads: RecordLog::open(paths.records(), "download", LogLimits::default())?,
+        outbox: Outbox::default(),
+        connections: Connections::new(),
+        sending: Arc::new(Semaphore::new(config.downloads)),
+        sent_bytes: 0.into(),
+        metadata: RwLock::new(Arc::new(Metadata::default())),
+        catalog: watch::channel(Arc::new(catalog)).0,
+        addresses: Mutex::default(),
+        stale_since: Mutex::default(),
+        downloader: Downloader::new(state.clone()),
+        config,
+        paths,
+    };
+    downloader::serve_metadata(&gateway, &state);
+    Ok(gateway)
+}
+
+fn device_authority(paths: &Paths) -> Result<DeviceAuthority> {
+    let certificate = durable::read_limited(paths.device_ca(), limits::SITE_FILE_BYTES)?;
+    let key = durable::read_private(paths.device_ca_key())?;
+    let (certificate, key) = (
+        String::from_utf8(certificate)?,
+        zeroize::Zeroizing::new(String::from_utf8(key)?),
+    );
+    DeviceAuthority::load(&certificate, &key).context("device-ca.pem and device-ca-key.pem cannot be used")
+}
+
+/// The trusted state; on first use from the author's root, which is kept for devices as well.
+fn open_trust(paths: &Paths) -> Result<(TrustStore, tuf::TrustedState)> {
+    let root = durable::read_limited(paths.root(), limits::SITE_FILE_BYTES)?;
+    let trust = if paths.trust().exists() {
+        TrustStore::open(paths.trust())?
+    } else {
+        TrustStore::create(paths.trust(), &root, None)?
+    };
+    let state = trust.load()?;
+    let first = tuf::TrustedState::init(&root, None, &tuf::Limits::default())
+        .with_context(|| format!("{} is not a trusted root", paths.root().display()))?;
+    let name = format!("{}.root.json", first.root().version);
+    if !paths.roots().join(&name).exists() {
+        durable::replace(paths.roots().join(name), &root, 0o644)?;
+    }
+    Ok((trust, state))
+}
+
+fn repositories(gateway: &Gateway) -> Result<Vec<Repository>> {
+    let urls = gateway.config.repository_urls().map_err(anyhow::Error::msg)?;
+    urls.into_iter()
+        .map(|url| {
+            let tls = mtls::client_config(
+                Some(&gateway.credentials),
+                &gateway.site_ca,
+                &gateway.config.site,
+                Role::Repository,
+                &[HTTP_1_1],
+                gateway.clock.clone(),
+            )?;
+            Ok(Repository::new(url, tls)?)
+        })
+        .collect()
+}
+
+fn listen(
+    gateway: &Arc<Gateway>,
+    tasks: &mut tokio::task::JoinSet<()>,
+    devices: TcpListener,
+    joining: TcpListener,
+    shutdown: &CancellationToken,
+) -> Result<()> {
+    let files = vec![
+        gateway.paths.tls(),
+        gateway.paths.tls_key(),
+        gateway.paths.site_ca(),
+    ];
+    let config = |auth: ClientAuth| {
+        let (paths, site, clock) = (
+            gateway.paths.clone(),
+            gateway.config.site.clone(),
+            gateway.clock.clone(),
+        );
+        move || {
+            let credentials = Credentials::load(&paths.tls(), &paths.tls_key())?;
+            let ca = SiteCa::load(&paths.site_ca())?;
+            mtls::server_config(
+                &credentials,
+                &ca,
+                &site,
+                auth,
+                &[Role::Device],
+                &[HTTP_1_1],
+                clock.clone(),
+            )
+        }
+    };
+    let tls = mtls::reload::watch(files.clone(), config(ClientAuth::Required))?;
+    let app = sender::routes(gateway.clone());
+    let connections = gateway.connections.clone();
+    tasks.spawn(serve(
+        devices,
+        tls,
+        app,
+        Limits::default(),
+        connections,
+        shutdown.clone(),
+    ));
+    let tls = mtls::reload::watch(files, config(ClientAuth::None))?;
+    let few = Limits {
+        connections: 256,
+        per_address: 16,
+        handshakes: 16,
+        ..Limits::default()
+    };
+    tasks.spawn(serve(
+        joining,
+        tls,
+        enroll::routes(gateway.clone()),
+        few,
+        Connections::new(),
+        shutdown.clone(),
+    ));
+    Ok(())
+}
+
+type DeviceRow = (String, Option<i64>, Option<Vec<u8>>, Option<String>, Option<i64>);
+
+/// Reads list, twins, roll backs and stops from the database.
+fn load_fleet(gateway: &Gateway) -> Result<()> {
+    let rows: Vec<DeviceRow> = gateway.database.run_now(|db| {
+        let mut statement =
+            db.prepare("SELECT name, enrolled, token, key, certificate_until FROM devices")?;
+        let rows = statement.query_map([], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
+        })?;
+        rows.collect()
+    })?;
+    for (name, enrolled, token, key, until) in rows {
+        let enrolment = Enrolment {
+            token: token.unwrap_or_default(),
+            key: key.map(|key| key.parse::<Digest>()).transpose()?,
+            certificate_until: until.map(UnixTime),
+            at: enrolled.map(UnixTime),
+        };
+        gateway.fleet.put(name.parse()?, enrolment);
+    }
+    let twins: Vec<(String, Option<String>, Option<String>, i64)> = gateway.database.run_now(|db| {
+        let mut statement = db.prepare("SELECT device, hello, outcome, seen FROM twins")?;
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
+        rows.collect()
+    })?;
+    for (name, hello, last, seen) in twins {
+        // What an older program wrote may not be readable: the device tells it again.
+        let hello: Option<Hello> = hello.and_then(|text| serde_json::from_str(&text).ok()).flatten();
+        let last: Option<DeviceOutcome> = last.and_then(|text| serde_json::from_str(&text).ok()).flatten();
+        gateway
+            .fleet
+            .remember(&name.parse()?, hello, last, UnixTime(seen));
+    }
+    let pairs = |table: &'static str| {
+        gateway.database.run_now(move |db| {
+            let mut statement = db.prepare(table)?;
+            let rows =
+                statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+            rows.collect::<rusqlite::Result<Vec<_>>>()
+        })
+    };
+    for (update, reason) in pairs("SELECT update_id, reason FROM stopped")? {
+        gateway.fleet.stop(update.parse::<UpdateId>()?, reason);
+    }
+    for (update, device) in pairs("SELECT update_id, device FROM rollbacks")? {
+        gateway.fleet.rolled_back(update.parse()?, &device.parse()?);
+    }
+    Ok(())
+}

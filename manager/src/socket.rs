@@ -1,0 +1,353 @@
+//! What the control socket answers: the gateway's windows and command lines are its clients.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use control::Reply;
+use protocol::control::{
+    AddedDevice, CheckResult, DownloadEntry, ManagerEvent, ManagerRequest, ManagerStatus, ReleaseRow,
+};
+use protocol::device::Problem;
+use protocol::messages::{self, Message};
+use protocol::{Name, Secret};
+use release::{Component, Version};
+use rusqlite::{OptionalExtension as _, params};
+use std::sync::PoisonError;
+use tokio::sync::{broadcast, mpsc};
+
+use crate::fleet::Enrolment;
+use crate::gateway::Gateway;
+use crate::journal::Level;
+use crate::repository::Repository;
+use crate::{downloader, enroll, limits};
+
+/// Answers one request.
+pub(crate) async fn answer(
+    gateway: Arc<Gateway>,
+    repositories: Arc<Vec<Repository>>,
+    request: ManagerRequest,
+) -> Reply {
+    match request {
+        ManagerRequest::Status => Reply::of(Ok(status(&gateway))),
+        ManagerRequest::Devices => Reply::of(Ok(gateway.fleet.rows())),
+        ManagerRequest::AddDevice { name, password } => Reply::of(add(&gateway, name, password).await),
+        ManagerRequest::NewCode { name, password } => Reply::of(code(&gateway, name, password).await),
+        ManagerRequest::DeleteDevice { name, password } => Reply::of(delete(&gateway, name, password).await),
+        ManagerRequest::Start => Reply::of(switch(&gateway, true)),
+        ManagerRequest::Stop => Reply::of(switch(&gateway, false)),
+        ManagerRequest::CheckNow => {
+            let checked = downloader::check(&gateway, &repositories).await;
+            Reply::of(Ok(match checked {
+                Ok(found) => CheckResult {
+                    changed: found.changed,
+                    message: found.message,
+                },
+                Err(message) => CheckResult {
+                    changed: false,
+                    message,
+                },
+            }))
+        }
+        ManagerRequest::Resume { component, version } => {
+            Reply::of(resume(&gateway, &component, &version).await)
+        }
+        ManagerRequest::Backup { .. } => Reply::of::<()>(Err(Problem {
+            code: "not-yet".into(),
+            message: "this version makes no backups".into(),
+        })),
+        ManagerRequest::History { last } => {
+            let entries = gateway.downloads.read::<DownloadEntry>(last.min(limits::HISTORY));
+            Reply::of(entries.map_err(|error| internal(&error)))
+        }
+        ManagerRequest::Watch => Reply::Stream(watch(&gateway)),
+    }
+}
+
+fn said(message: Message) -> Problem {
+    Problem {
+        code: message.id.to_owned(),
+        message: message.text.to_owned(),
+    }
+}
+
+fn internal(error: &dyn std::error::Error) -> Problem {
+    Problem {
+        code: "internal".into(),
+        message: downloader::chain(error),
+    }
+}
+
+fn switch(gateway: &Gateway, on: bool) -> Result<(), Problem> {
+    if gateway.downloader.switch(on) {
+        let text = if on {
+            "the downloader has been started"
+        } else {
+            "the downloader has been stopped"
+        };
+        gateway.journal.message(
+            gateway.now(),
+            Level::Info,
+            "manager.downloader.switched",
+            text.to_owned(),
+        );
+    }
+    Ok(())
+}
+
+fn status(gateway: &Gateway) -> ManagerStatus {
+    let download = gateway.downloader.status();
+    let running = gateway.downloader.is_running();
+    let addresses = gateway
+        .addresses
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
+    let address = |pick: fn(&crate::config::Addresses) -> std::net::SocketAddr| {
+        addresses
+            .as_ref()
+            .map_or_else(String::new, |all| pick(all).to_string())
+    };
+    ManagerStatus {
+        site: gateway.identity.site.clone(),
+        name: gateway.identity.name.clone(),
+        program: env!("CARGO_PKG_VERSION").to_owned(),
+        downloader_running: running,
+        downloader: if running {
+            download.text
+        } else {
+            format!("stopped; before: {}", download.text)
+        },
+        next_check_seconds: download
+            .next_check
+            .filter(|_| running)
+            .map(|at| at.saturating_duration_since(Instant::now()).as_secs()),
+        last_refresh: download.last_refresh,
+        stale_since: *gateway.stale_since.lock().unwrap_or_else(PoisonError::into_inner),
+        events_connected: download.events_connected,
+        devices_address: address(|all| all.devices),
+        enroll_address: address(|all| all.enroll),
+        devices: gateway.fleet.count(),
+        connected: gateway.fleet.connected(),
+        sent_bytes: gateway.sent_bytes.load(Ordering::Relaxed),
+        releases: gateway
+            .catalog()
+            .offers()
+            .map(|offer| ReleaseRow {
+                component: offer.release.component.clone(),
+                version: offer.release.version.clone(),
+                digest: offer.digest,
+                length: offer.length,
+                released: offer.release.released,
+                mirrored: offer.mirrored,
+                stopped: gateway.fleet.stopped(&offer.update),
+                running: gateway.fleet.running(&offer.digest),
+                rolled_back: gateway.fleet.rollback_count(&offer.update),
+            })
+            .collect(),
+        alarms: gateway.journal.alarms(),
+    }
+}
+
+fn check_password(password: &Secret) -> Result<(), Problem> {
+    let text = password.reveal();
+    if text.is_empty() {
+        return Err(said(messages::INPUT_EMPTY));
+    }
+    if text.chars().count() < limits::PASSWORD_MIN_CHARS || text.len() > limits::PASSWORD_BYTES {
+        let message = format!(
+            "the password must have {} to {} characters",
+            limits::PASSWORD_MIN_CHARS,
+            limits::PASSWORD_BYTES
+        );
+        return Err(Problem {
+            code: "manager.password.length".into(),
+            message,
+        });
+    }
+    Ok(())
+}
+
+async fn add(gateway: &Gateway, name: Name, password: Secret) -> Result<AddedDevice, Problem> {
+    check_password(&password)?;
+    if gateway.fleet.contains(&name) {
+        return Err(said(messages::DEVICE_EXISTED));
+    }
+    if gateway.fleet.count() >= limits::DEVICES {
+        let message = format!("the list is full: {} devices", limits::DEVICES);
+        return Err(Problem {
+            code: "manager.list.full".into(),
+            message,
+        });
+    }
+    let phc = gateway
+        .passwords
+        .hash(password)
+        .await
+        .map_err(|error| internal(&error))?;
+    let (device, now) = (name.to_string(), gateway.now().0);
+    let added = gateway
+        .database
+        .run(move |db| {
+            db.execute(
+                "INSERT INTO devices (name, password, added) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+                params![device, phc, now],
+            )
+        })
+        .await
+        .map_err(|error| internal(&error))?;
+    if added == 0 {
+        return Err(said(messages::DEVICE_EXISTED));
+    }
+    gateway.fleet.put(name.clone(), Enrolment::default());
+    gateway.journal.say(
+        gateway.now(),
+        Level::Info,
+        messages::DEVICE_ADDED,
+        "",
+        name.as_str(),
+    );
+    new_code(gateway, name).await
+}
+
+async fn new_code(gateway: &Gateway, name: Name) -> Result<AddedDevice, Problem> {
+    let made = enroll::make_code(gateway, &name).await;
+    let (code, code_until) = made.map_err(|error| internal(error.as_ref()))?;
+    Ok(AddedDevice {
+        name,
+        code,
+        code_until,
+    })
+}
+
+/// The password of a device on the list, checked; the document's words where it is wrong.
+async fn verify(gateway: &Gateway, name: &Name, password: Secret) -> Result<(), Problem> {
+    let device = name.to_string();
+    let phc: Option<String> = gateway
+        .database
+        .run(move |db| {
+            db.query_row("SELECT password FROM devices WHERE name = ?1", [device], |row| {
+                row.get(0)
+            })
+            .optional()
+        })
+        .await
+        .map_err(|error| internal(&error))?;
+    let Some(phc) = phc else {
+        return Err(said(messages::DEVICE_UNKNOWN));
+    };
+    match gateway.passwords.verify(Some(phc), password).await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(said(messages::DEVICE_MISMATCH)),
+        Err(error) => Err(internal(&error)),
+    }
+}
+
+async fn code(gateway: &Gateway, name: Name, password: Secret) -> Result<AddedDevice, Problem> {
+    verify(gateway, &name, password).await?;
+    new_code(gateway, name).await
+}
+
+async fn delete(gateway: &Gateway, name: Name, password: Option<Secret>) -> Result<(), Problem> {
+    let authority = password.is_none();
+    match password {
+        Some(password) => {
+            if password.reveal().is_empty() {
+                return Err(said(messages::INPUT_EMPTY));
+            }
+            verify(gateway, &name, password).await?;
+        }
+        None if !gateway.fleet.contains(&name) => return Err(said(messages::DEVICE_UNKNOWN)),
+        None => {}
+    }
+    let device = name.to_string();
+    gateway
+        .database
+        .run(move |db| db.execute("DELETE FROM devices WHERE name = ?1", [device]))
+        .await
+        .map_err(|error| internal(&error))?;
+    gateway.fleet.remove(&name);
+    let cut = gateway.connections.close_where(|peer| {
+        peer.identity
+            .as_ref()
+            .is_some_and(|identity| identity.name == name)
+    });
+    let how = if authority {
+        "on the operator's authority"
+    } else {
+        "with its password"
+    };
+    let detail = format!("{name}, {how}; {cut} connections closed");
+    gateway.journal.say(
+        gateway.now(),
+        Level::Warning,
+        messages::DEVICE_DELETED,
+        "",
+        &detail,
+    );
+    Ok(())
+}
+
+async fn resume(gateway: &Gateway, component: &Component, version: &Version) -> Result<(), Problem> {
+    let catalog = gateway.catalog();
+    let offer = catalog
+        .offers()
+        .find(|offer| offer.release.component == *component && offer.release.version == *version)
+        .filter(|offer| gateway.fleet.stopped(&offer.update).is_some());
+    let Some(offer) = offer else {
+        let message = format!("{component} {version} is not a stopped release: see `manager status`");
+        return Err(Problem {
+            code: "manager.resume.unknown".into(),
+            message,
+        });
+    };
+    let id = offer.update.to_string();
+    gateway
+        .database
+        .run(move |db| {
+            db.execute("DELETE FROM rollbacks WHERE update_id = ?1", [&id])?;
+            db.execute("DELETE FROM stopped WHERE update_id = ?1", [&id])
+        })
+        .await
+        .map_err(|error| internal(&error))?;
+    gateway.fleet.resume(&offer.update);
+    gateway.journal.clear(&format!("stopped:{}", offer.update));
+    let text = format!("{component} {version} is offered again, by the operator");
+    gateway
+        .journal
+        .message(gateway.now(), Level::Warning, "manager.release.resumed", text);
+    downloader::order(gateway);
+    Ok(())
+}
+
+/// What is kept, then everything as it happens; a watcher that is too slow loses some and is told so.
+fn watch(gateway: &Arc<Gateway>) -> mpsc::Receiver<serde_json::Value> {
+    let (kept, mut events) = gateway.journal.watch();
+    let (sender, receiver) = mpsc::channel(64);
+    tokio::spawn(async move {
+        for event in kept {
+            if send(&sender, &event).await.is_err() {
+                return;
+            }
+        }
+        loop {
+            match events.recv().await {
+                Ok(event) => {
+                    if send(&sender, &event).await.is_err() {
+                        return;
+                    }
+                }
+                Err(broadcast::error::RecvError::Lagged(lost)) => {
+                    tracing::warn!(lost, "a watcher was too slow");
+                }
+                Err(broadcast::error::RecvError::Closed) => return,
+            }
+        }
+    });
+    receiver
+}
+
+async fn send(sender: &mpsc::Sender<serde_json::Value>, event: &ManagerEvent) -> Result<(), ()> {
+    let value = serde_json::to_value(event).map_err(drop)?;
+    sender.send(value).await.map_err(drop)
+}
