@@ -205,7 +205,7 @@ impl Material {
                 Ok(Self::Ed25519(bytes))
             }
             ("rsa", "rsassa-pss-sha256") => rsa(public).ok_or(KeyError::BadPublicPart("rsassa-pss-sha256")),
-            // The second keytype is what older repositories write (python-tuf issue 1839 and others).
+            // The second keytype is what older repositories write.
             ("ecdsa" | "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp256") => pem(public, "PUBLIC KEY")
                 .and_then(|der| der::p256_point(&der))
                 .map(Self::P256)

@@ -21,6 +21,9 @@ pub struct Limits {
     pub signatures: u32,
     /// Entries in a snapshot, and delegated roles in one targets file.
     pub roles: u32,
+    /// Bytes of a target's or role's name and of a path pattern; ours have 256 at most. A pattern of stars costs the
+    /// product of both lengths.
+    pub name_length: u32,
     /// Nested arrays and objects in a file: ours need 7, a target's `custom` has the rest.
     pub json_depth: u32,
 }
@@ -37,6 +40,7 @@ impl Default for Limits {
             keys: 128,
             signatures: 128,
             roles: 16 * 1024,
+            name_length: 1024,
             json_depth: 32,
         }
     }
@@ -55,6 +59,7 @@ impl Limits {
             keys: u32::MAX,
             signatures: u32::MAX,
             roles: u32::MAX,
+            name_length: u32::MAX,
             json_depth: 120,
         }
     }

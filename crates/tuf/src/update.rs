@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::schema::{MetaFile, Metadata, Root, Snapshot, Targets, Timestamp};
+use crate::schema::{MetaFile, Metadata, Snapshot, Targets, Timestamp};
 use crate::state::Held;
 use crate::walk::{Rules, Walk};
-use crate::{Error, Limits, Role, TrustedState, UnixTime, envelope::Envelope};
+use crate::{Error, Limits, Role, TrustedState, UnixTime};
 
 /// A file the refresh needs next.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -419,58 +419,6 @@ impl Update {
         })?;
         let delegator = format!("root version {}", root.version);
         Held::verify(bytes, file, &self.limits, keys, &root.keys, &delegator)
-    }
-}
-
-impl TrustedState {
-    /// Takes the next root: signed by the old threshold and its own, exactly one version up. Returns its version.
-    ///
-    /// Files and floors whose keys it changes are dropped with it (5.3.11).
-    pub(crate) fn accept_root(&mut self, file: &str, bytes: &[u8], limits: &Limits) -> Result<u64, Error> {
-        let envelope = Envelope::parse(bytes, file, Root::TYPE, limits)?;
-        let before = Arc::clone(&self.root);
-        let old = &before.signed;
-        envelope.verify(&old.root, &old.keys, &format!("root version {}", old.version))?;
-        let new: Root = envelope.read(limits)?;
-        let held: Held<Root> = Held::verify(
-            bytes,
-            file,
-            limits,
-            &new.root,
-            &new.keys,
-            &format!("root version {}", new.version),
-        )?;
-        let expected = old.version.saturating_add(1);
-        if new.version != expected {
-            return Err(Error::RootVersion {
-                file: file.to_owned(),
-                expected,
-                found: new.version,
-            });
-        }
-        self.floors.accept_root(&new);
-        if old.timestamp.digest() != new.timestamp.digest() {
-            self.timestamp = None;
-        }
-        if old.snapshot.digest() != new.snapshot.digest() {
-            self.snapshot = None;
-        }
-        // Targets stay as long as the new root's keys vouch for them.
-        self.targets = self.targets.take().and_then(|held| {
-            let raw = held.raw.as_bytes();
-            let limits = Limits::of_own_state();
-            let again = Held::verify(
-                raw,
-                "targets.json",
-                &limits,
-                &new.targets,
-                &new.keys,
-                "the new root",
-            );
-            again.ok().map(Arc::new)
-        });
-        self.root = Arc::new(held);
-        Ok(new.version)
     }
 }
 

@@ -418,6 +418,25 @@ fn more_roles_than_the_limit_are_not_walked() {
 }
 
 #[test]
+fn a_name_or_pattern_beyond_its_limit_is_refused() {
+    let long = "*".repeat(1025);
+    let mut team = Team::new();
+    team.delegate("targets", delegation("A", &[&long], false));
+    team.repo.next_version();
+    let editor = team.repo.targets.clone().version(3);
+    assert!(matches!(
+        editor.build(),
+        Err(Error::TooMany {
+            what: "bytes in a name",
+            limit: 1024,
+            ..
+        })
+    ));
+    let editor = TargetsEditor::new(NOW).add_target(&long, &target(b"x"));
+    assert!(matches!(editor.build(), Err(Error::TooMany { .. })));
+}
+
+#[test]
 fn a_role_that_is_no_longer_delegated_to_is_forgotten() {
     let mut team = Team::new();
     team.delegate("targets", delegation("A", &["*"], false));

@@ -3,12 +3,19 @@
 //! These are views: unknown fields are left out here and kept in the raw bytes, over which signatures are
 //! checked.
 
+mod delegation;
+mod files;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256, Sha512};
+
+pub use delegation::{DelegatedRole, Delegations};
+pub use files::{Hashes, MetaFile, TargetFile};
+
+use delegation::read_delegations;
 
 use crate::{Digest, Error, KeyId, Limits, PublicKey, Role, UnixTime, canonical};
 
@@ -130,252 +137,6 @@ pub struct Targets {
     /// Other roles that may name targets.
     pub delegations: Option<Delegations>,
 }
-
-/// One metadata file as its parent describes it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MetaFile {
-    /// Exactly this version.
-    #[serde(deserialize_with = "positive")]
-    pub version: u64,
-    /// Exactly this many bytes, when given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub length: Option<u64>,
-    /// Exactly these hashes, when given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hashes: Option<Hashes>,
-}
-
-impl MetaFile {
-    /// A version, with nothing said about the bytes.
-    #[must_use]
-    pub const fn of_version(version: u64) -> Self {
-        Self {
-            version,
-            length: None,
-            hashes: None,
-        }
-    }
-
-    /// A description of `bytes` by length and SHA-256.
-    #[must_use]
-    pub fn of_bytes(version: u64, bytes: &[u8]) -> Self {
-        Self {
-            version,
-            length: Some(bytes.len() as u64),
-            hashes: Some(Hashes::sha256(Digest::of(bytes))),
-        }
-    }
-
-    /// Whether `bytes` are what this entry describes; what it does not state is not checked.
-    pub(crate) fn check(&self, bytes: &[u8], file: &str) -> Result<(), Error> {
-        if let Some(expected) = self.length.filter(|&length| length != bytes.len() as u64) {
-            return Err(Error::LengthMismatch {
-                file: file.to_owned(),
-                expected,
-                found: bytes.len() as u64,
-            });
-        }
-        self.hashes
-            .as_ref()
-            .map_or(Ok(()), |hashes| hashes.check(bytes, file))
-    }
-}
-
-/// One target as its role describes it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TargetFile {
-    /// Exactly this many bytes.
-    pub length: u64,
-    /// By algorithm; every known one must match and at least one must be known.
-    pub hashes: Hashes,
-    /// What the author says about it; opaque here.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub custom: Option<Value>,
-}
-
-impl TargetFile {
-    /// Its SHA-256, when the role gives one.
-    #[must_use]
-    pub fn sha256(&self) -> Option<Digest> {
-        self.hashes.get_sha256()
-    }
-
-    /// Whether `bytes` are this target. Large files are hashed while they stream instead, see
-    /// [`sha256`](Self::sha256).
-    ///
-    /// # Errors
-    /// [`Error::LengthMismatch`], [`Error::HashMismatch`], [`Error::NoKnownHash`].
-    pub fn check(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
-        let found = bytes.len() as u64;
-        if found != self.length {
-            return Err(Error::LengthMismatch {
-                file: name.to_owned(),
-                expected: self.length,
-                found,
-            });
-        }
-        self.hashes.check(bytes, name)
-    }
-}
-
-/// Hashes by the name of their algorithm; unknown algorithms are kept and cannot vouch for anything.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Hashes(pub BTreeMap<String, String>);
-
-impl Hashes {
-    /// One SHA-256.
-    #[must_use]
-    pub fn sha256(digest: Digest) -> Self {
-        Self(BTreeMap::from([("sha256".to_owned(), digest.to_string())]))
-    }
-
-    /// With a SHA-512 (64 bytes) beside it.
-    #[must_use]
-    pub fn with_sha512(mut self, sha512: &[u8; 64]) -> Self {
-        self.0.insert("sha512".to_owned(), hex::encode(sha512));
-        self
-    }
-
-    fn get_sha256(&self) -> Option<Digest> {
-        self.0.get("sha256").and_then(|text| text.parse().ok())
-    }
-
-    /// The hash that a target's file name carries: SHA-256 where there is one, else SHA-512.
-    #[must_use]
-    pub fn preferred(&self) -> Option<&str> {
-        self.0
-            .get("sha256")
-            .or_else(|| self.0.get("sha512"))
-            .map(String::as_str)
-    }
-
-    fn check(&self, bytes: &[u8], file: &str) -> Result<(), Error> {
-        let mut known = false;
-        for (algorithm, expected) in &self.0 {
-            let (algorithm, found) = match algorithm.as_str() {
-                "sha256" => ("sha256", hex::encode(Sha256::digest(bytes))),
-                "sha512" => ("sha512", hex::encode(Sha512::digest(bytes))),
-                _ => continue,
-            };
-            if found != *expected {
-                return Err(Error::HashMismatch {
-                    file: file.to_owned(),
-                    algorithm,
-                });
-            }
-            known = true;
-        }
-        if known {
-            Ok(())
-        } else {
-            Err(Error::NoKnownHash {
-                file: file.to_owned(),
-            })
-        }
-    }
-
-    /// A hash of a known algorithm with the wrong number of digits can never match: refused when read.
-    fn check_form(&self, file: &str) -> Result<(), Error> {
-        let digits = |text: &str, count| {
-            text.len() == count && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-        };
-        let good = self.0.iter().all(|(algorithm, text)| match algorithm.as_str() {
-            "sha256" => digits(text, 64),
-            "sha512" => digits(text, 128),
-            _ => true,
-        });
-        if good {
-            Ok(())
-        } else {
-            Err(Error::malformed(
-                file,
-                "a hash is not lower-case hexadecimal of its length",
-            ))
-        }
-    }
-}
-
-/// Who else may name targets, in order of precedence.
-#[derive(Debug, Clone)]
-pub struct Delegations {
-    /// Every key named by the roles.
-    pub keys: BTreeMap<KeyId, PublicKey>,
-    /// In the order in which they are asked.
-    pub roles: Vec<DelegatedRole>,
-}
-
-/// One delegation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DelegatedRole {
-    /// The role's name; its file is named after it.
-    pub name: String,
-    /// Its keys.
-    #[serde(flatten)]
-    pub keys: RoleKeys,
-    /// Whether the search ends here for targets that match.
-    pub terminating: bool,
-    /// Shell patterns of target names; `*` and `?` stay within one path segment.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub paths: Option<Vec<String>>,
-    /// Or: prefixes of the SHA-256 (hexadecimal) of the target name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub path_hash_prefixes: Option<Vec<String>>,
-}
-
-impl DelegatedRole {
-    /// Whether this role may name `target`.
-    #[must_use]
-    pub fn covers(&self, target: &str) -> bool {
-        match (&self.paths, &self.path_hash_prefixes) {
-            (Some(paths), None) => paths.iter().any(|pattern| matches(pattern, target)),
-            (None, Some(prefixes)) => {
-                let hash = Digest::of(target.as_bytes()).to_string();
-                prefixes.iter().any(|prefix| hash.starts_with(prefix.as_str()))
-            }
-            _ => false,
-        }
-    }
-}
-
-/// Segment by segment, as many segments in the pattern as in the name (specification, section 4.5).
-fn matches(pattern: &str, name: &str) -> bool {
-    let (mut patterns, mut names) = (pattern.split('/'), name.split('/'));
-    loop {
-        match (patterns.next(), names.next()) {
-            (None, None) => return true,
-            (Some(pattern), Some(name)) if matches_segment(pattern, name) => {}
-            _ => return false,
-        }
-    }
-}
-
-/// `*` and `?` only; linear in practice because a later star forgets the earlier one.
-fn matches_segment(pattern: &str, name: &str) -> bool {
-    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
-    let (mut p, mut n) = (0, 0);
-    let mut star: Option<(usize, usize)> = None;
-    while n < name.len() {
-        match pattern.get(p) {
-            Some('*') => {
-                star = Some((p, n));
-                p += 1;
-            }
-            Some(&c) if c == '?' || c == name[n] => {
-                p += 1;
-                n += 1;
-            }
-            _ => {
-                let Some((at, from)) = star else { return false };
-                star = Some((at, from + 1));
-                p = at + 1;
-                n = from + 1;
-            }
-        }
-    }
-    pattern[p..].iter().all(|&c| c == '*')
-}
-
 fn positive<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     let number = u64::deserialize(deserializer)?;
     if number == 0 {
@@ -452,6 +213,17 @@ mod wire {
 
 fn from_value<'a, T: Deserialize<'a>>(value: &'a Value, file: &str) -> Result<T, Error> {
     T::deserialize(value).map_err(|e| Error::malformed(file, e.to_string()))
+}
+
+fn check_name(name: &str, file: &str, limits: &Limits) -> Result<(), Error> {
+    if name.len() > limits.name_length as usize {
+        return Err(Error::TooMany {
+            file: file.to_owned(),
+            what: "bytes in a name",
+            limit: limits.name_length,
+        });
+    }
+    Ok(())
 }
 
 /// Keyids are computed, and the ones in the file must agree.
@@ -589,7 +361,8 @@ impl Metadata for Targets {
             targets,
             delegations,
         } = from_value(value, file)?;
-        for target in targets.values() {
+        for (name, target) in &targets {
+            check_name(name, file, limits)?;
             target.hashes.check_form(file)?;
         }
         let delegations = delegations
@@ -610,40 +383,4 @@ impl Metadata for Targets {
     fn expires(&self) -> UnixTime {
         self.expires
     }
-}
-
-fn read_delegations(wire: wire::Delegations, file: &str, limits: &Limits) -> Result<Delegations, Error> {
-    let wire::Delegations { keys, roles } = wire;
-    check_keys(&keys, file, limits)?;
-    if roles.len() > limits.roles as usize {
-        return Err(Error::TooMany {
-            file: file.to_owned(),
-            what: "delegated roles",
-            limit: limits.roles,
-        });
-    }
-    let mut names = BTreeSet::new();
-    for role in &roles {
-        role.keys.check(file, limits)?;
-        if !names.insert(role.name.as_str()) {
-            return Err(Error::malformed(
-                file,
-                format!("two delegations are named {:?}", role.name),
-            ));
-        }
-        if ["", "root", "timestamp", "snapshot", "targets"].contains(&role.name.as_str()) {
-            return Err(Error::malformed(
-                file,
-                format!("{:?} cannot be delegated to", role.name),
-            ));
-        }
-        if role.paths.is_some() == role.path_hash_prefixes.is_some() {
-            let name = &role.name;
-            return Err(Error::malformed(
-                file,
-                format!("{name:?} needs either paths or path_hash_prefixes"),
-            ));
-        }
-    }
-    Ok(Delegations { keys, roles })
 }
