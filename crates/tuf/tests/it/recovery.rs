@@ -229,3 +229,30 @@ fn the_way_back_after_the_loss_of_the_state_keeps_the_floors() {
         assert_eq!(versions(&again), [2, 2, 2, 2]);
     }
 }
+
+#[test]
+fn a_root_seen_before_takes_no_floor_down_again() {
+    // Three key sets; the floors have seen the last one, the state put back only the first.
+    let (mut repo, old) = Repo::seen_two();
+    repo.rotate(&Role::Timestamp);
+    repo.rotate(&Role::Timestamp);
+    repo.versions.insert(Role::Timestamp, 7);
+    repo.publish_timestamp();
+    let new = repo.refreshed(old.clone());
+    let put_back = TrustedState::from_parts(&old.to_bytes(), Some(&new.floors_bytes())).unwrap();
+    repo.versions.insert(Role::Timestamp, 6);
+    repo.publish_timestamp();
+    let (state, error) = repo.refused(put_back);
+    assert!(
+        matches!(
+            error,
+            Error::Rollback {
+                floor: 7,
+                found: 6,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    assert_eq!(versions(&state)[..2], [3, 0]);
+}
