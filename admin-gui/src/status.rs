@@ -111,7 +111,10 @@ impl Desk {
         let soon = expires.seconds_since(now) < WARN_DAYS * 86_400;
         (
             expires,
-            soon.then(|| "make a new one with `certs issue author`".to_owned()),
+            soon.then(|| {
+                let (name, dir) = (&self.author.name, self.folder.dir.display());
+                format!("run `certs issue author {name} --ca {dir} --out {dir} --replace`")
+            }),
         )
     }
 }
