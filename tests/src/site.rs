@@ -331,7 +331,7 @@ impl Agent {
             root.display().to_string(),
             "--stdin".into(),
         ];
-        let output = run(&bin("device"), &args, &format!("{code}\n{}\n", PASSWORD), &[]).await;
+        let output = run(&bin("device"), &args, &format!("{code}\n{PASSWORD}\n"), &[]).await;
         if output.code == 0 {
             let path = self.dir.join("device.toml");
             let text = std::fs::read_to_string(&path).expect("device.toml");
