@@ -6,9 +6,11 @@
 // A harness may fail loudly: a broken set-up is a failed test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod follow;
 pub mod packages;
 pub mod process;
 pub mod site;
 
+pub use follow::Follow;
 pub use process::{Output, Program};
 pub use site::{Agent, Site, SiteOptions};

@@ -54,9 +54,9 @@ pub fn put(path: &Path, bytes: &[u8], mode: u32) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("mode");
 }
 
-/// A package of one shell script; `body` runs after `#!/bin/sh`. `extra` is appended to `update.toml`.
+/// A package of one shell script: `body` runs after `#!/bin/sh`; `health` is the text of the section `[health]`.
 #[must_use]
-pub fn script(out: &Path, component: &str, version: &str, body: &str, extra: &str) -> PathBuf {
+pub fn script(out: &Path, component: &str, version: &str, body: &str, health: &str) -> PathBuf {
     let dir = out.join(format!("{component}-{version}"));
     put(
         &dir.join("payload/run.sh"),
@@ -64,11 +64,15 @@ pub fn script(out: &Path, component: &str, version: &str, body: &str, extra: &st
         0o755,
     );
     let text = format!(
-        "component = \"{component}\"\nversion = \"{version}\"\nkind = \"app\"\n{extra}\n[run]\nhow = \"exec\"\nprogram = \"run.sh\"\n"
+        "format = 1\ncomponent = \"{component}\"\nversion = \"{version}\"\n\n\
+         [run]\nhow = \"exec\"\nprogram = \"run.sh\"\nstop_seconds = 2\n\n[health]\n{health}\n"
     );
     put(&dir.join("update.toml"), text.as_bytes(), 0o644);
     dir
 }
+
+/// Health of a program that only has to stay alive, with a probation of a second.
+pub const ALIVE: &str = "alive_seconds = 1\nstart_seconds = 10\nprobation_seconds = 1";
 
 /// Bytes that do not compress, the same for the same seed.
 #[must_use]

@@ -1,0 +1,373 @@
+//! Crashes, cut links, full disks, wrong clocks, lost machines.
+
+use std::path::Path;
+
+use e2e::packages::{ALIVE, noise, put, script};
+use e2e::{Agent, Program, Site, SiteOptions};
+use protocol::{Event, Step};
+
+use crate::{processes, shell};
+
+const FOREVER: &str = "exec sleep 1000";
+
+/// The agent's own steps, from its control socket.
+fn watch(agent: &Agent) -> Program {
+    let args = [
+        "watch".to_owned(),
+        "--json".into(),
+        "--dir".into(),
+        agent.dir.display().to_string(),
+    ];
+    Program::start("device watch", &e2e::process::bin("device"), args, &[])
+}
+
+async fn until(watch: &Program, step: Step, version: &str) {
+    watch
+        .wait_line(&format!("{step} of {version}"), |line| {
+            serde_json::from_str::<Event>(line)
+                .is_ok_and(|event| event.step == step && event.version.to_string() == version)
+        })
+        .await;
+}
+
+/// `kill -9` of the agent in every step of an install; it is started again and ends with the new version,
+/// and never with two processes.
+#[tokio::test]
+async fn an_agent_killed_in_any_step_finishes_unaided() {
+    let site = Site::running(SiteOptions::default()).await;
+    let work = tempfile::tempdir().unwrap();
+    let mut follow = site.follow();
+    let mut agent = site.device("pump").await;
+    let mut version = 1;
+    let _ = site
+        .publish(&script(work.path(), "app", "1.0", FOREVER, ALIVE), &[])
+        .await
+        .ok();
+    follow.committed("pump", "1.0.0").await;
+    for step in [
+        Step::Ordered,
+        Step::DownloadStarted,
+        Step::Downloaded,
+        Step::Verified,
+        Step::InstallStarted,
+        Step::Staged,
+        Step::Stopping,
+        Step::Stopped,
+        Step::Switched,
+        Step::Started,
+        Step::Healthy,
+    ] {
+        version += 1;
+        let steps = watch(&agent);
+        let text = format!("{version}.0");
+        let package = script(work.path(), "app", &text, FOREVER, ALIVE);
+        put(
+            &package.join("payload/data.bin"),
+            &noise(2_000_000, version),
+            0o644,
+        );
+        let _ = site.publish(&package, &[]).await.ok();
+        until(&steps, step, &format!("{version}.0.0")).await;
+        agent.kill().await;
+        assert!(
+            processes(&agent).len() <= 1,
+            "two versions run after a kill at {step}"
+        );
+        agent.start().await;
+        follow.committed("pump", &format!("{version}.0.0")).await;
+        assert_eq!(processes(&agent).len(), 1, "after a kill at {step}");
+    }
+}
+
+/// The application outlives the agent; the next agent adopts it and does not start a second one.
+#[tokio::test]
+async fn the_application_outlives_a_killed_agent_and_is_adopted() {
+    let site = Site::running(SiteOptions::default()).await;
+    let work = tempfile::tempdir().unwrap();
+    let mut follow = site.follow();
+    let mut agent = site.device("pump").await;
+    let _ = site
+        .publish(&script(work.path(), "app", "1.0", FOREVER, ALIVE), &[])
+        .await
+        .ok();
+    follow.committed("pump", "1.0.0").await;
+    let before = processes(&agent);
+    agent.kill().await;
+    assert_eq!(processes(&agent), before);
+    agent.start().await;
+    assert_eq!(processes(&agent), before);
+    agent.stop().await;
+    assert_eq!(
+        processes(&agent),
+        Vec::<u32>::new(),
+        "asked to end, the agent ends its programs"
+    );
+}
+
+/// With no manager the application starts and runs on.
+#[tokio::test]
+async fn a_device_works_without_its_manager() {
+    let mut site = Site::running(SiteOptions::default()).await;
+    let work = tempfile::tempdir().unwrap();
+    let mut follow = site.follow();
+    let mut agent = site.device("pump").await;
+    let _ = site
+        .publish(&script(work.path(), "app", "1.0", FOREVER, ALIVE), &[])
+        .await
+        .ok();
+    follow.committed("pump", "1.0.0").await;
+    agent.stop().await;
+    site.manager.take().unwrap().kill().await;
+    agent.start().await;
+    assert_eq!(processes(&agent).len(), 1);
+    assert!(!agent.status().await.connected);
+    site.start_manager().await;
+    let mut follow = site.follow();
+    let _ = site
+        .publish(&script(work.path(), "app", "2.0", FOREVER, ALIVE), &[])
+        .await
+        .ok();
+    follow.committed("pump", "2.0.0").await;
+}
+
+/// H14: a manager that dies in mid-transfer costs no byte twice.
+#[tokio::test]
+async fn a_transfer_cut_by_a_dying_manager_is_resumed() {
+    let mut site = Site::running(SiteOptions::default()).await;
+    let work = tempfile::tempdir().unwrap();
+    let mut follow = site.follow();
+    let agent = site.device("pump").await;
+    let steps = watch(&agent);
+    let package = script(work.path(), "app", "1.0", FOREVER, ALIVE);
+    put(&package.join("payload/data.bin"), &noise(120_000_000, 7), 0o644);
+    let _ = site.publish(&package, &[]).await.ok();
+    follow.step(|event| event.step == Step::MirrorVerified).await;
+    let is = |line: &str, step: Step, some: bool| {
+        serde_json::from_str::<Event>(line)
+            .is_ok_and(|event| event.step == step && (!some || event.bytes.unwrap_or(0) > 0))
+    };
+    steps
+        .wait_line("bytes", |line| is(line, Step::Downloading, true))
+        .await;
+    site.manager.take().unwrap().kill().await;
+    let mark = steps.mark();
+    site.start_manager().await;
+    let mut follow = site.follow();
+    follow.committed("pump", "1.0.0").await;
+    let resumed = steps
+        .wait_line_after(mark, "the resumed download", |line| {
+            is(line, Step::DownloadStarted, false)
+                || is(line, Step::Downloading, true)
+                || is(line, Step::Downloaded, true)
+        })
+        .await;
+    let event: Event = serde_json::from_str(&resumed).unwrap();
+    assert!(
+        event.bytes.unwrap_or(0) > 0,
+        "it began again from the start: {resumed}"
+    );
+}
+
+/// DESIGN section 4: yesterday's backup serves a fleet that has seen today; nothing goes back.
+#[tokio::test]
+async fn a_repository_restored_from_yesterday_is_handed_back_today() {
+    let mut site = Site::running(SiteOptions::default()).await;
+    let work = tempfile::tempdir().unwrap();
+    let mut follow = site.follow();
+    let agent = site.device("pump").await;
+    let _ = site
+        .publish(&script(work.path(), "app", "1.0", FOREVER, ALIVE), &[])
+        .await
+        .ok();
+    follow.committed("pump", "1.0.0").await;
+    let (dir, copy) = (site.path("repository"), work.path().join("yesterday"));
+    let command = format!(
+        "{} backup {} --dir {}",
+        e2e::process::bin("repo-server").display(),
+        copy.display(),
+        dir.display()
+    );
+    let _ = shell(&command).await.ok();
+    let _ = site
+        .publish(&script(work.path(), "app", "2.0", FOREVER, ALIVE), &[])
+        .await
+        .ok();
+    follow.committed("pump", "2.0.0").await;
+
+    site.repository.take().unwrap().kill().await;
+    std::fs::remove_dir_all(dir.join("state")).unwrap();
+    let command = format!(
+        "{} restore {} --dir {}",
+        e2e::process::bin("repo-server").display(),
+        copy.display(),
+        dir.display()
+    );
+    let _ = shell(&command).await.ok();
+    site.start_repository().await;
+    let _ = site.manager(["check-now"], "").await.ok();
+    let _ = site.manager(["check-now"], "").await.ok();
+    // It knows 2.0 again: the author is told that it exists, and the next release goes through.
+    let again = site
+        .publish(&script(work.path(), "app", "1.5", FOREVER, ALIVE), &[])
+        .await;
+    assert!(format!("{}{}", again.refused(), again.stdout).contains("2.0.0"));
+    let _ = site
+        .publish(&script(work.path(), "app", "3.0", FOREVER, ALIVE), &[])
+        .await
+        .ok();
+    follow.committed("pump", "3.0.0").await;
+    assert_eq!(agent.status().await.components.len(), 1);
+}
+
+/// A small disk: the release does not fit, the old version runs on, and the reason says what is wrong.
+#[tokio::test]
+async fn a_full_disk_is_a_reason_and_not_a_broken_device() {
+    let site = Site::running(SiteOptions::default()).await;
+    let work = tempfile::tempdir().unwrap();
+    let disk = site.path("devices/small");
+    std::fs::create_dir_all(&disk).unwrap();
+    let mounted = shell(&format!(
+        "mount -t tmpfs -o size=12m,mode=700 tmpfs {}",
+        disk.display()
+    ))
+    .await;
+    if mounted.code != 0 {
+        eprintln!(
+            "skipped: this user may not mount a small disk: {}",
+            mounted.stderr
+        );
+        return;
+    }
+    let unmount = Unmount(disk.clone());
+    let mut follow = site.follow();
+    let mut agent = site.enroll("small").await;
+    agent.start().await;
+    let _ = site
+        .publish(&script(work.path(), "app", "1.0", FOREVER, ALIVE), &[])
+        .await
+        .ok();
+    follow.committed("small", "1.0.0").await;
+    let package = script(work.path(), "app", "2.0", FOREVER, ALIVE);
+    put(&package.join("payload/data.bin"), &noise(20_000_000, 3), 0o644);
+    let _ = site.publish(&package, &[]).await.ok();
+    let event = follow.outcome("small", "2.0.0").await;
+    assert!(matches!(event.step, Step::Failed | Step::Refused), "{event:?}");
+    let reason = event.reason.unwrap();
+    assert!(
+        reason.contains("disk") || reason.contains("space") || reason.contains("room"),
+        "{reason}"
+    );
+    assert_eq!(processes(&agent).len(), 1);
+    let _ = site
+        .publish(&script(work.path(), "app", "3.0", FOREVER, ALIVE), &[])
+        .await
+        .ok();
+    follow.committed("small", "3.0.0").await;
+    agent.stop().await;
+    drop(unmount);
+}
+
+struct Unmount(std::path::PathBuf);
+
+impl Drop for Unmount {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount")
+            .arg("-l")
+            .arg(&self.0)
+            .status();
+    }
+}
+
+/// A clock at 1970 or 2099 is not believed, and the device still updates.
+#[tokio::test]
+async fn a_device_at_1970_or_2099_still_updates() {
+    let library = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
+    if !Path::new(library).exists() {
+        eprintln!("skipped: libfaketime is not installed");
+        return;
+    }
+    let site = Site::running(SiteOptions::default()).await;
+    let work = tempfile::tempdir().unwrap();
+    let mut follow = site.follow();
+    let mut agents = Vec::new();
+    for (name, clock) in [
+        ("past", "@1970-01-02 00:00:00"),
+        ("future", "@2099-06-01 00:00:00"),
+    ] {
+        let mut agent = site.enroll(name).await;
+        for (key, value) in [
+            ("LD_PRELOAD", library),
+            ("FAKETIME", clock),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+        ] {
+            agent.env.insert(key.into(), value.into());
+        }
+        agent.start().await;
+        agents.push(agent);
+    }
+    for version in ["1.0", "2.0"] {
+        let _ = site
+            .publish(&script(work.path(), "app", version, FOREVER, ALIVE), &[])
+            .await
+            .ok();
+        for agent in &agents {
+            follow.committed(&agent.name, &format!("{version}.0")).await;
+        }
+    }
+    for agent in &agents {
+        assert!(
+            !agent.status().await.time_known,
+            "{} believes its clock",
+            agent.name
+        );
+    }
+}
+
+/// kill -9 of repository and manager at any moment loses no accepted release.
+#[tokio::test]
+async fn killed_servers_lose_nothing_that_was_accepted() {
+    let mut site = Site::running(SiteOptions::default()).await;
+    let work = tempfile::tempdir().unwrap();
+    let mut follow = site.follow();
+    let _agent = site.device("pump").await;
+    for number in 1..=4 {
+        let version = format!("{number}.0");
+        let _ = site
+            .publish(&script(work.path(), "app", &version, FOREVER, ALIVE), &[])
+            .await
+            .ok();
+        site.repository.take().unwrap().kill().await;
+        site.start_repository().await;
+        follow.committed("pump", &format!("{number}.0.0")).await;
+        if number == 2 {
+            site.manager.take().unwrap().kill().await;
+            site.start_manager().await;
+            follow = site.follow();
+        }
+    }
+}
+
+/// A repository that is down is one clear message; nothing is published, nothing is lost.
+#[tokio::test]
+async fn a_repository_that_is_down_is_one_clear_message() {
+    let mut site = Site::running(SiteOptions::default()).await;
+    let work = tempfile::tempdir().unwrap();
+    let mut follow = site.follow();
+    let _agent = site.device("pump").await;
+    let package = script(work.path(), "app", "1.0", FOREVER, ALIVE);
+    site.repository.take().unwrap().kill().await;
+    let refused = site.publish(&package, &[]).await;
+    assert!(
+        refused.refused().contains("nothing was published"),
+        "{}",
+        refused.stderr
+    );
+    assert!(
+        refused.refused().contains("cannot reach the repository"),
+        "{}",
+        refused.stderr
+    );
+    site.start_repository().await;
+    let _ = site.publish(&package, &[]).await.ok();
+    follow.committed("pump", "1.0.0").await;
+}
