@@ -1,0 +1,480 @@
+//! The database: role files, uploads, publishes, reports, the lease and a few settings.
+//!
+//! SQLite with a write-ahead log and full synchronisation: a transaction that has committed is on the disk,
+//! one that has not is nowhere. Formats of its own: nothing here is a protocol type but in JSON columns.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use protocol::Role;
+use protocol::author::{Receipt, StoredReport};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Transaction, TransactionBehavior, params};
+use tuf::{Digest, UnixTime};
+
+/// Version of the tables below, in `PRAGMA user_version`.
+const FORMAT: i64 = 1;
+
+const TABLES: &str = "
+CREATE TABLE setting (
+    name TEXT PRIMARY KEY,
+    value BLOB NOT NULL
+) STRICT;
+CREATE TABLE role_file (
+    role TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    body BLOB NOT NULL,
+    stored INTEGER NOT NULL,
+    PRIMARY KEY (role, version)
+) STRICT;
+CREATE TABLE upload (
+    digest TEXT PRIMARY KEY,
+    length INTEGER NOT NULL,
+    role TEXT NOT NULL,
+    touched INTEGER NOT NULL
+) STRICT;
+CREATE TABLE publish (
+    targets INTEGER PRIMARY KEY,
+    digest TEXT NOT NULL,
+    author TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    receipt TEXT NOT NULL,
+    events TEXT NOT NULL
+) STRICT;
+CREATE TABLE report (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    digest TEXT NOT NULL UNIQUE,
+    sender TEXT NOT NULL,
+    counter INTEGER NOT NULL,
+    received INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,
+    version TEXT,
+    outcome TEXT,
+    body TEXT NOT NULL
+) STRICT;
+CREATE INDEX report_sender ON report (sender, counter);
+CREATE INDEX report_outcome ON report (version, outcome);
+CREATE TABLE lease (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    holder TEXT NOT NULL,
+    machine TEXT NOT NULL,
+    until INTEGER NOT NULL
+) STRICT;
+";
+
+/// Name of the setting that is there while the repository waits for what it forgot.
+pub(crate) const RECOVERING: &str = "recovering";
+/// Name of the setting with the verifier's memory.
+pub(crate) const TRUSTED: &str = "trusted";
+/// Name of the setting with the second copy of its floors.
+pub(crate) const FLOORS: &str = "floors";
+
+/// An open database.
+#[derive(Debug)]
+pub(crate) struct Database {
+    connection: Connection,
+}
+
+/// One role file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StoredRole {
+    pub(crate) version: u64,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Database {
+    /// Opens the database for writing, making its tables if it is new.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let connection =
+            Connection::open(path).with_context(|| format!("cannot open the database {}", path.display()))?;
+        Self::prepare(connection).with_context(|| format!("cannot use the database {}", path.display()))
+    }
+
+    fn prepare(connection: Connection) -> Result<Self> {
+        connection.busy_timeout(Duration::from_secs(10))?;
+        let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+        if mode != "wal" && mode != "memory" {
+            bail!("the file system gives no write-ahead log (journal mode {mode}): use a local disk");
+        }
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "foreign_keys", true)?;
+        connection.pragma_update(None, "trusted_schema", false)?;
+        let format: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        match format {
+            0 => {
+                connection.execute_batch(&format!(
+                    "BEGIN; {TABLES} PRAGMA user_version = {FORMAT}; COMMIT;"
+                ))?;
+            }
+            FORMAT => {}
+            other => bail!("its tables have format {other}, this program reads {FORMAT}"),
+        }
+        Ok(Self { connection })
+    }
+
+    /// A second connection that only reads; it sees the last committed state and waits for nobody.
+    pub(crate) fn open_reader(path: &Path) -> Result<Self> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags)
+            .with_context(|| format!("cannot open the database {} for reading", path.display()))?;
+        connection.busy_timeout(Duration::from_secs(10))?;
+        connection.pragma_update(None, "trusted_schema", false)?;
+        Ok(Self { connection })
+    }
+
+    /// The connection itself, for the backup.
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Starts a transaction that holds the writer's lock from its beginning.
+    pub(crate) fn begin(&mut self) -> rusqlite::Result<Change<'_>> {
+        Ok(Change(
+            self.connection
+                .transaction_with_behavior(TransactionBehavior::Immediate)?,
+        ))
+    }
+
+    pub(crate) fn setting(&self, name: &str) -> rusqlite::Result<Option<Vec<u8>>> {
+        let sql = "SELECT value FROM setting WHERE name = ?1";
+        self.connection
+            .query_row(sql, [name], |row| row.get(0))
+            .optional()
+    }
+
+    /// The newest file of a role.
+    pub(crate) fn newest(&self, role: &str) -> rusqlite::Result<Option<StoredRole>> {
+        let sql = "SELECT version, body FROM role_file WHERE role = ?1 ORDER BY version DESC LIMIT 1";
+        self.connection
+            .query_row(sql, [role], |row| {
+                Ok(StoredRole {
+                    version: count(row.get(0)?),
+                    body: row.get(1)?,
+                })
+            })
+            .optional()
+    }
+
+    /// One version of a role's file.
+    pub(crate) fn role_file(&self, role: &str, version: u64) -> rusqlite::Result<Option<Vec<u8>>> {
+        let sql = "SELECT body FROM role_file WHERE role = ?1 AND version = ?2";
+        self.connection
+            .query_row(sql, params![role, int(version)], |row| row.get(0))
+            .optional()
+    }
+
+    /// Waiting uploads of a role: how many, and their bytes.
+    pub(crate) fn waiting(&self, role: Role, but: &Digest) -> rusqlite::Result<(u64, u64)> {
+        let sql = "SELECT COUNT(*), COALESCE(SUM(length), 0) FROM upload WHERE role = ?1 AND digest <> ?2";
+        self.connection
+            .query_row(sql, params![role.as_str(), but.to_string()], |row| {
+                Ok((count(row.get(0)?), count(row.get(1)?)))
+            })
+    }
+
+    /// Digests of all uploads that still wait.
+    pub(crate) fn uploads(&self) -> Result<HashSet<Digest>> {
+        let mut statement = self.connection.prepare("SELECT digest FROM upload")?;
+        let texts = statement.query_map([], |row| row.get::<_, String>(0))?;
+        texts.map(|text| Ok(text?.parse()?)).collect()
+    }
+
+    /// The receipt of the publish that made `targets` the current version.
+    pub(crate) fn receipt(&self, targets: u64) -> Result<Option<Receipt>> {
+        let sql = "SELECT receipt FROM publish WHERE targets = ?1";
+        let text: Option<String> = self
+            .connection
+            .query_row(sql, [int(targets)], |row| row.get(0))
+            .optional()?;
+        text.map(|text| Ok(serde_json::from_str(&text)?)).transpose()
+    }
+
+    /// Reports after `after`, oldest first, within a count and about a size.
+    pub(crate) fn reports(&self, after: u64, limit: u64, bytes: u64) -> Result<Vec<StoredReport>> {
+        let sql = "SELECT seq, received, body, bytes FROM report WHERE seq > ?1 ORDER BY seq LIMIT ?2";
+        let mut statement = self.connection.prepare(sql)?;
+        let mut rows = statement.query(params![int(after), int(limit)])?;
+        let (mut found, mut size) = (Vec::new(), 0);
+        while let Some(row) = rows.next()? {
+            size += count(row.get(3)?);
+            if size > bytes && !found.is_empty() {
+                break;
+            }
+            let body: String = row.get(2)?;
+            found.push(StoredReport {
+                seq: count(row.get(0)?),
+                received: UnixTime(row.get(1)?),
+                relayed: serde_json::from_str(&body)?,
+            });
+        }
+        Ok(found)
+    }
+
+    /// How many reports there are, and their bytes.
+    pub(crate) fn report_totals(&self) -> rusqlite::Result<(u64, u64)> {
+        let sql = "SELECT COUNT(*), COALESCE(SUM(bytes), 0) FROM report";
+        self.connection
+            .query_row(sql, [], |row| Ok((count(row.get(0)?), count(row.get(1)?))))
+    }
+
+    /// Per `COMPONENT VERSION`: how often each outcome was reported.
+    pub(crate) fn outcomes(&self) -> rusqlite::Result<BTreeMap<String, BTreeMap<String, u64>>> {
+        let sql = "SELECT version, outcome, COUNT(DISTINCT sender) FROM report
+                   WHERE version IS NOT NULL AND outcome IS NOT NULL GROUP BY version, outcome";
+        let mut statement = self.connection.prepare(sql)?;
+        let mut rows = statement.query([])?;
+        let mut found: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
+        while let Some(row) = rows.next()? {
+            found
+                .entry(row.get(0)?)
+                .or_default()
+                .insert(row.get(1)?, count(row.get(2)?));
+        }
+        Ok(found)
+    }
+}
+
+/// A transaction: all of it becomes durable with [`Change::commit`], none of it without.
+pub(crate) struct Change<'a>(Transaction<'a>);
+
+impl Change<'_> {
+    pub(crate) fn commit(self) -> rusqlite::Result<()> {
+        self.0.commit()
+    }
+
+    pub(crate) fn set(&self, name: &str, value: &[u8]) -> rusqlite::Result<()> {
+        let sql = "INSERT INTO setting (name, value) VALUES (?1, ?2)
+                   ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+        self.0.execute(sql, params![name, value]).map(drop)
+    }
+
+    pub(crate) fn unset(&self, name: &str) -> rusqlite::Result<()> {
+        self.0
+            .execute("DELETE FROM setting WHERE name = ?1", [name])
+            .map(drop)
+    }
+
+    pub(crate) fn put_role(
+        &self,
+        role: &str,
+        version: u64,
+        body: &[u8],
+        now: UnixTime,
+    ) -> rusqlite::Result<()> {
+        let sql = "INSERT INTO role_file (role, version, body, stored) VALUES (?1, ?2, ?3, ?4)
+                   ON CONFLICT (role, version) DO UPDATE SET body = excluded.body, stored = excluded.stored";
+        self.0
+            .execute(sql, params![role, int(version), body, now.0])
+            .map(drop)
+    }
+
+    /// Keeps the newest `keep` files of a role.
+    pub(crate) fn trim_role(&self, role: &str, keep: u64) -> rusqlite::Result<()> {
+        let sql = "DELETE FROM role_file WHERE role = ?1 AND version NOT IN
+                   (SELECT version FROM role_file WHERE role = ?1 ORDER BY version DESC LIMIT ?2)";
+        self.0.execute(sql, params![role, int(keep)]).map(drop)
+    }
+
+    /// Notes that a file waits for its metadata (or was taken off the list) since `now`.
+    pub(crate) fn note_upload(
+        &self,
+        digest: &Digest,
+        length: u64,
+        role: Role,
+        now: UnixTime,
+    ) -> rusqlite::Result<()> {
+        let sql = "INSERT INTO upload (digest, length, role, touched) VALUES (?1, ?2, ?3, ?4)
+                   ON CONFLICT (digest) DO UPDATE SET length = excluded.length, touched = excluded.touched";
+        self.0
+            .execute(
+                sql,
+                params![digest.to_string(), int(length), role.as_str(), now.0],
+            )
+            .map(drop)
+    }
+
+    pub(crate) fn forget_upload(&self, digest: &Digest) -> rusqlite::Result<()> {
+        self.0
+            .execute("DELETE FROM upload WHERE digest = ?1", [digest.to_string()])
+            .map(drop)
+    }
+
+    /// Forgets uploads that nobody has touched since `before`; says how many.
+    pub(crate) fn forget_abandoned(&self, before: UnixTime) -> rusqlite::Result<usize> {
+        self.0
+            .execute("DELETE FROM upload WHERE touched < ?1", [before.0])
+    }
+
+    pub(crate) fn put_publish(
+        &self,
+        receipt: &Receipt,
+        author: &str,
+        events: &[protocol::Event],
+    ) -> Result<()> {
+        let sql = "INSERT INTO publish (targets, digest, author, at, receipt, events)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                   ON CONFLICT (targets) DO UPDATE SET digest = excluded.digest, author = excluded.author,
+                   at = excluded.at, receipt = excluded.receipt, events = excluded.events";
+        let (receipt_json, events) = (serde_json::to_string(receipt)?, serde_json::to_string(events)?);
+        let digest = receipt.targets_digest.to_string();
+        let row = params![
+            int(receipt.targets),
+            digest,
+            author,
+            receipt.at.0,
+            receipt_json,
+            events
+        ];
+        self.0.execute(sql, row)?;
+        Ok(())
+    }
+
+    /// Stores a report; `false` if these bytes are here already.
+    pub(crate) fn put_report(&self, row: &ReportRow<'_>) -> rusqlite::Result<bool> {
+        let sql = "INSERT INTO report (digest, sender, counter, received, bytes, version, outcome, body)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (digest) DO NOTHING";
+        let bytes = int(row.body.len() as u64);
+        let digest = row.digest.to_string();
+        let (counter, received) = (int(row.counter), row.received.0);
+        let values = params![
+            digest,
+            row.sender,
+            counter,
+            received,
+            bytes,
+            row.version,
+            row.outcome,
+            row.body
+        ];
+        Ok(self.0.execute(sql, values)? > 0)
+    }
+
+    /// Other reports of the same sender under the same counter.
+    pub(crate) fn same_counter(&self, sender: &str, counter: u64) -> rusqlite::Result<u64> {
+        let sql = "SELECT COUNT(*) FROM report WHERE sender = ?1 AND counter = ?2";
+        self.0
+            .query_row(sql, params![sender, int(counter)], |row| row.get(0))
+            .map(count)
+    }
+
+    /// Removes the oldest report; gives its bytes.
+    pub(crate) fn drop_oldest_report(&self) -> rusqlite::Result<Option<u64>> {
+        let sql = "DELETE FROM report WHERE seq = (SELECT MIN(seq) FROM report) RETURNING bytes";
+        self.0
+            .query_row(sql, [], |row| row.get(0))
+            .optional()
+            .map(|bytes| bytes.map(count))
+    }
+
+    /// Who holds the lease: holder, machine, until.
+    pub(crate) fn lease(&self) -> rusqlite::Result<Option<(String, String, UnixTime)>> {
+        let sql = "SELECT holder, machine, until FROM lease";
+        self.0
+            .query_row(sql, [], |row| {
+                Ok((row.get(0)?, row.get(1)?, UnixTime(row.get(2)?)))
+            })
+            .optional()
+    }
+
+    pub(crate) fn take_lease(&self, holder: &str, machine: &str, until: UnixTime) -> rusqlite::Result<()> {
+        let sql = "INSERT INTO lease (one, holder, machine, until) VALUES (1, ?1, ?2, ?3)
+                   ON CONFLICT (one) DO UPDATE SET holder = excluded.holder, machine = excluded.machine,
+                   until = excluded.until";
+        self.0.execute(sql, params![holder, machine, until.0]).map(drop)
+    }
+
+    /// Prolongs the lease; `false` if it is somebody else's by now.
+    pub(crate) fn keep_lease(&self, holder: &str, until: UnixTime) -> rusqlite::Result<bool> {
+        let changed = self.0.execute(
+            "UPDATE lease SET until = ?2 WHERE holder = ?1",
+            params![holder, until.0],
+        )?;
+        Ok(changed == 1)
+    }
+
+    pub(crate) fn drop_lease(&self, holder: Option<&str>) -> rusqlite::Result<()> {
+        let sql = "DELETE FROM lease WHERE ?1 IS NULL OR holder = ?1";
+        self.0.execute(sql, [holder]).map(drop)
+    }
+}
+
+/// A report as a row.
+pub(crate) struct ReportRow<'a> {
+    pub(crate) digest: Digest,
+    pub(crate) sender: &'a str,
+    pub(crate) counter: u64,
+    pub(crate) received: UnixTime,
+    /// `COMPONENT VERSION`, for a report about an update.
+    pub(crate) version: Option<String>,
+    pub(crate) outcome: Option<String>,
+    pub(crate) body: &'a str,
+}
+
+/// SQLite's integers are signed; ours stay far below (versions under 2^53 by JSON, lengths under 2^33).
+fn int(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn count(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open() -> (tempfile::TempDir, Database) {
+        let dir = tempfile::tempdir().unwrap();
+        let database = Database::open(&dir.path().join("x.db")).unwrap();
+        (dir, database)
+    }
+
+    #[test]
+    fn commits_reach_the_disk_before_they_return() {
+        let (_dir, database) = open();
+        let pragma = |name: &str| -> String {
+            let sql = format!("SELECT CAST({name} AS TEXT) FROM pragma_{name}");
+            database.connection.query_row(&sql, [], |row| row.get(0)).unwrap()
+        };
+        assert_eq!(
+            (pragma("journal_mode").as_str(), pragma("synchronous").as_str()),
+            ("wal", "2")
+        );
+    }
+
+    #[test]
+    fn a_change_that_is_not_committed_leaves_nothing() {
+        let (_dir, mut database) = open();
+        let change = database.begin().unwrap();
+        change.put_role("targets", 1, b"x", UnixTime(1)).unwrap();
+        drop(change);
+        assert_eq!(database.newest("targets").unwrap(), None);
+    }
+
+    #[test]
+    fn only_the_newest_files_of_a_role_are_kept() {
+        let (_dir, mut database) = open();
+        let change = database.begin().unwrap();
+        for version in 1..=5 {
+            change.put_role("snapshot", version, &[1], UnixTime(1)).unwrap();
+        }
+        change.trim_role("snapshot", 2).unwrap();
+        change.commit().unwrap();
+        assert_eq!(database.newest("snapshot").unwrap().unwrap().version, 5);
+        assert!(database.role_file("snapshot", 4).unwrap().is_some());
+        assert!(database.role_file("snapshot", 3).unwrap().is_none());
+    }
+
+    #[test]
+    fn tables_of_a_later_program_are_refused() {
+        let (dir, database) = open();
+        database
+            .connection
+            .pragma_update(None, "user_version", 99)
+            .unwrap();
+        drop(database);
+        let error = Database::open(&dir.path().join("x.db")).unwrap_err();
+        assert!(format!("{error:#}").contains("format 99"), "{error:#}");
+    }
+}

@@ -1,0 +1,87 @@
+//! Every cap of the repository, each with its reason.
+
+use std::time::Duration;
+
+/// Configuration file: a page of text.
+pub const CONFIG_BYTES: u64 = 64 << 10;
+/// The trusted root that the author handed over; the cap that clients have.
+pub const ROOT_BYTES: u64 = 512 << 10;
+/// Lifetime of what this program signs (DESIGN section 4).
+pub const ONLINE_LIFETIME_SECONDS: i64 = 14 * 24 * 3600;
+/// How long a signature is left alone before it is renewed (DESIGN section 4).
+pub const RENEW_AFTER_SECONDS: i64 = 12 * 3600;
+/// How often the program looks whether something is due: renewal, lease, collection.
+pub const TICK: Duration = Duration::from_secs(5);
+/// A lease that was not renewed for this long belongs to nobody.
+pub const LEASE_SECONDS: i64 = 30;
+/// Snapshot files kept: a client that has read a timestamp asks for its snapshot within minutes.
+pub const KEPT_SNAPSHOTS: u64 = 16;
+/// Targets files kept of each role, for the same reason and for a look back.
+pub const KEPT_TARGETS: u64 = 64;
+/// Uploaded files that no metadata lists, and files that were taken off the list, are removed after this.
+pub const ABANDONED_SECONDS: i64 = 24 * 3600;
+/// How often such files are looked for.
+pub const COLLECT_SECONDS: i64 = 600;
+/// Uploads that wait for their metadata: a restored repository may be handed back a few thousand files.
+pub const WAITING_UPLOADS: u64 = 4096;
+/// Their bytes: eight of the largest files.
+pub const WAITING_BYTES: u64 = 8 * protocol::limits::MAX_TARGET;
+/// Uploads kept open between two pieces, so that their hash need not be computed again.
+pub const OPEN_UPLOADS: usize = 8;
+/// Bytes of an upload that are handed to the disk at a time.
+pub const WRITE_BYTES: usize = 1 << 20;
+/// Bytes of a target that are read at a time.
+pub const READ_BYTES: usize = 128 << 10;
+/// Reports kept; the oldest go.
+pub const KEPT_REPORTS: u64 = 100_000;
+/// Bytes of reports kept; the oldest go.
+pub const KEPT_REPORT_BYTES: u64 = 1 << 30;
+/// Body of a reports request: as many as a request may hold, half of them large.
+pub const REPORTS_BODY: usize = 16 << 20;
+/// Reports in one page for the author.
+pub const REPORT_PAGE: u64 = 500;
+/// Bytes of reports in one page for the author.
+pub const REPORT_PAGE_BYTES: u64 = 4 << 20;
+/// Root files in one request: years of rotations.
+pub const ROOTS_PER_REQUEST: usize = 64;
+/// A manager may claim versions of snapshot and timestamp this far ahead of the clock and no further: a stolen
+/// manager certificate must not be able to use the version numbers up. The author may.
+pub const CLAIMED_VERSION_AHEAD: u64 = 24 * 3600;
+/// Seconds until a client is asked to come again while the repository waits for recovery.
+pub const RETRY_AFTER_SECONDS: u32 = 10;
+/// Pages of the database copied at a time during a backup, so that readers get their turn.
+pub const BACKUP_PAGES: i32 = 256;
+/// Versions of one component that the page shows; the rest is a link away.
+pub const PAGE_VERSIONS: usize = 50;
+/// Entries of a record that are kept: a few years of daily releases.
+pub const RECORD_FILES: u32 = 8;
+
+/// What a peer may cost. Tests make them small.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Subscribers of `/events`: a few managers and windows of each site.
+    pub subscribers: usize,
+    /// Subscribers from one address.
+    pub subscribers_per_address: usize,
+    /// A body must bring at least this many bytes in every [`Self::pace_window`].
+    pub pace_bytes: u64,
+    /// See [`Self::pace_bytes`].
+    pub pace_window: Duration,
+    /// Downloads of targets at a time; a slow client is cut by the listener.
+    pub downloads: usize,
+    /// What the listener allows.
+    pub serve: mtls::serve::Limits,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            subscribers: 256,
+            subscribers_per_address: 32,
+            pace_bytes: 4 << 10,
+            pace_window: Duration::from_secs(15),
+            downloads: 256,
+            serve: mtls::serve::Limits::default(),
+        }
+    }
+}

@@ -1,0 +1,540 @@
+//! The repository: one writer, one current state, one transaction per change.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context as _, Result, bail};
+use durable::{LogLimits, RecordLog};
+use mtls::Clock;
+use protocol::control::RepositoryStatus;
+use protocol::{Identity, Name, Role, UpdateId};
+use tokio::sync::watch;
+use tracing::{info, warn};
+use tuf::{TrustedState, UnixTime};
+
+use crate::config::Folder;
+use crate::counters::{Counters, add};
+use crate::db::{Database, FLOORS, RECOVERING, TRUSTED};
+use crate::lease::Lease;
+use crate::limits::{
+    ABANDONED_SECONDS, COLLECT_SECONDS, KEPT_SNAPSHOTS, KEPT_TARGETS, LEASE_SECONDS, RECORD_FILES,
+    RENEW_AFTER_SECONDS, ROOT_BYTES,
+};
+use crate::listing::Listing;
+use crate::online::{LastVersions, Online, OnlineFiles};
+use crate::storage::{self, Storage};
+use crate::uploads::Uploads;
+use crate::visible::{RoleBytes, Visible};
+use crate::{Limits, Refusal, check};
+
+/// A repository that is open. Methods block; from asynchronous code they are called on blocking threads.
+#[derive(Debug)]
+pub struct Repository {
+    pub(crate) identity: Identity,
+    pub(crate) limits: Limits,
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) uploads: Uploads,
+    pub(crate) counters: Counters,
+    pub(crate) record: RecordLog,
+    pub(crate) online: Online,
+    pub(crate) lease: Lease,
+    core: Mutex<Core>,
+    reader: Mutex<Database>,
+    /// Held while files are collected or copied, so that a backup does not lose one under its hands.
+    pub(crate) collecting: Mutex<()>,
+    visible: watch::Sender<Arc<Visible>>,
+    clock: Arc<dyn Clock>,
+    /// What renewal last complained about, so that it is said once.
+    complaint: Mutex<Option<String>>,
+    address: Mutex<String>,
+}
+
+/// What only one thread changes at a time.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) database: Database,
+    /// What a client that has followed us would hold.
+    pub(crate) trusted: TrustedState,
+    pub(crate) listing: Arc<Listing>,
+    pub(crate) recovering: bool,
+    collected: Option<UnixTime>,
+}
+
+/// A new state that has passed every check and is not visible yet.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) roots: Vec<(u64, Vec<u8>)>,
+    pub(crate) targets: Option<(u64, Vec<u8>)>,
+    pub(crate) online: OnlineFiles,
+    pub(crate) trusted: TrustedState,
+    pub(crate) listing: Arc<Listing>,
+    pub(crate) update: Option<UpdateId>,
+}
+
+impl Repository {
+    /// Opens the repository in `folder`: takes the lease, makes or loads the database, removes what a killed
+    /// process left.
+    ///
+    /// # Errors
+    /// Another process signs; a file is missing, unreadable or damaged.
+    pub fn open(folder: &Folder, identity: Identity, limits: Limits, clock: Arc<dyn Clock>) -> Result<Self> {
+        durable::create_dir(folder.state(), 0o700)?;
+        let mut database = Database::open(&folder.database())?;
+        let boot_id = mtls::stamp().boot_id;
+        let lease = Lease::take(&folder.lock(), &mut database, clock.now().now, &boot_id)?;
+        let online = Online::load(&folder.online_key())?;
+        let trusted = load_trusted(folder, &mut database)?;
+        let listing = match trusted.targets() {
+            Some(targets) => Arc::new(Listing::read(targets)?),
+            None => Arc::default(),
+        };
+        let recovering = database.setting(RECOVERING)?.is_some();
+        let log = LogLimits {
+            keep: RECORD_FILES,
+            ..LogLimits::default()
+        };
+        let reader = Database::open_reader(&folder.database())?;
+        let repository = Self {
+            identity,
+            limits,
+            storage: Arc::new(storage::Folder::open(&folder.store())?),
+            uploads: Uploads::default(),
+            counters: Counters::default(),
+            record: RecordLog::open(folder.records(), "publish", log)?,
+            online,
+            lease,
+            core: Mutex::new(Core {
+                database,
+                trusted,
+                listing,
+                recovering,
+                collected: None,
+            }),
+            reader: Mutex::new(reader),
+            collecting: Mutex::new(()),
+            visible: watch::channel(Arc::default()).0,
+            clock,
+            complaint: Mutex::default(),
+            address: Mutex::default(),
+        };
+        repository.show(&repository.core(), None);
+        if recovering {
+            warn!("restored from a backup: nothing is signed until the newest targets roles are handed back");
+        }
+        repository.first_targets(&folder.targets())?;
+        Ok(repository)
+    }
+
+    /// The author's first, empty targets role lies beside the root: with it a new repository is complete, and
+    /// clients have something to verify before the first release.
+    fn first_targets(&self, path: &std::path::Path) -> Result<()> {
+        let (new, recovering) = {
+            let core = self.core();
+            (core.trusted.targets().is_none(), core.recovering)
+        };
+        if !new || recovering || !path.exists() {
+            return Ok(());
+        }
+        let body = String::from_utf8(durable::read_limited(
+            path,
+            tuf::Limits::default().targets_length,
+        )?)?;
+        let files = vec![protocol::author::RoleFile {
+            name: "1.targets.json".into(),
+            body,
+        }];
+        let first = protocol::author::Publish {
+            update: None,
+            expects: 0,
+            roots: Vec::new(),
+            targets: files,
+            events: Vec::new(),
+        };
+        // A first role that cannot be used (expired, of another version) waits for the author's next one.
+        if let Err(refusal) = self.publish(&self.identity, &first) {
+            warn!(%refusal, "{} is not published", path.display());
+        }
+        Ok(())
+    }
+
+    /// The believed time, never before anything that was signed here.
+    #[must_use]
+    pub fn now(&self) -> UnixTime {
+        let now = self.clock.now().now;
+        match self.visible.borrow().signed_at {
+            Some(signed_at) => now.max(signed_at),
+            None => now,
+        }
+    }
+
+    /// What readers see now.
+    #[must_use]
+    pub fn visible(&self) -> Arc<Visible> {
+        self.visible.borrow().clone()
+    }
+
+    /// Follows what readers see.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Arc<Visible>> {
+        self.visible.subscribe()
+    }
+
+    pub(crate) fn core(&self) -> MutexGuard<'_, Core> {
+        // Memory is changed only after the database; a panic between leaves both as they were.
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn reader(&self) -> MutexGuard<'_, Database> {
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who this repository is.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The site it belongs to.
+    #[must_use]
+    pub fn site(&self) -> &Name {
+        &self.identity.site
+    }
+
+    pub(crate) fn set_address(&self, address: String) {
+        *self.address.lock().unwrap_or_else(PoisonError::into_inner) = address;
+    }
+
+    /// A metadata file that is not among the newest, by its parts.
+    pub(crate) fn old_role_file(&self, role: &str, version: u64) -> Result<Option<RoleBytes>, Refusal> {
+        Ok(self.reader().role_file(role, version)?.map(RoleBytes::new))
+    }
+
+    /// Highest versions of snapshot and timestamp ever stored here.
+    pub(crate) fn last_versions(core: &Core) -> Result<LastVersions, Refusal> {
+        let version =
+            |role| -> Result<u64, Refusal> { Ok(core.database.newest(role)?.map_or(0, |file| file.version)) };
+        Ok(LastVersions {
+            snapshot: version("snapshot")?,
+            timestamp: version("timestamp")?,
+        })
+    }
+
+    /// Verifies the prepared files once more, as a client that has followed us, and gives what it holds then.
+    pub(crate) fn verify_as_client(
+        core: &Core,
+        roots: &[(u64, Vec<u8>)],
+        targets: (u64, &[u8]),
+        online: &OnlineFiles,
+        now: UnixTime,
+    ) -> Result<TrustedState, Refusal> {
+        let mut files: BTreeMap<String, Vec<u8>> = roots
+            .iter()
+            .map(|(version, bytes)| (tuf::Role::Root.versioned_file_name(*version), bytes.clone()))
+            .collect();
+        files.insert(
+            tuf::Role::Targets.versioned_file_name(targets.0),
+            targets.1.to_vec(),
+        );
+        files.insert(
+            tuf::Role::Snapshot.versioned_file_name(online.snapshot_version),
+            online.snapshot.clone(),
+        );
+        files.insert(tuf::Role::Timestamp.file_name(), online.timestamp.clone());
+        Ok(check::as_client(
+            &core.trusted,
+            &files,
+            now,
+            &tuf::Limits::default(),
+        )?)
+    }
+
+    /// Makes a prepared state durable and then visible: all of it or nothing.
+    pub(crate) fn commit(
+        &self,
+        core: &mut Core,
+        prepared: Prepared,
+        now: UnixTime,
+        more: impl FnOnce(&crate::db::Change<'_>) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
+        let before = core.listing.clone();
+        let change = core.database.begin()?;
+        self.prolong(&change)?;
+        for (version, bytes) in &prepared.roots {
+            change.put_role("root", *version, bytes, now)?;
+        }
+        if let Some((version, bytes)) = &prepared.targets {
+            change.put_role("targets", *version, bytes, now)?;
+            change.trim_role("targets", KEPT_TARGETS)?;
+        }
+        let OnlineFiles {
+            snapshot_version,
+            snapshot,
+            timestamp_version,
+            timestamp,
+        } = &prepared.online;
+        change.put_role("snapshot", *snapshot_version, snapshot, now)?;
+        change.trim_role("snapshot", KEPT_SNAPSHOTS)?;
+        change.put_role("timestamp", *timestamp_version, timestamp, now)?;
+        change.trim_role("timestamp", 1)?;
+        let after = prepared.listing.digests();
+        for digest in &after {
+            change.forget_upload(digest)?;
+        }
+        // Files that were taken off the list stay for a while: somebody may be fetching them.
+        for entry in before
+            .entries
+            .values()
+            .filter(|entry| !after.contains(&entry.sha256))
+        {
+            change.note_upload(&entry.sha256, entry.length, Role::Repository, now)?;
+        }
+        change.set(TRUSTED, &prepared.trusted.to_bytes())?;
+        change.set(FLOORS, &prepared.trusted.floors_bytes())?;
+        change.unset(RECOVERING)?;
+        more(&change)?;
+        change.commit()?;
+
+        core.trusted = prepared.trusted;
+        core.listing = prepared.listing;
+        core.recovering = false;
+        self.show(core, prepared.update);
+        Ok(())
+    }
+
+    /// The lease must still be ours when something is signed.
+    fn prolong(&self, change: &crate::db::Change<'_>) -> Result<(), Refusal> {
+        let until = self.clock.now().now.plus_seconds(LEASE_SECONDS);
+        if change.keep_lease(self.lease.holder(), until)? {
+            return Ok(());
+        }
+        let (holder, _, until) = change
+            .lease()?
+            .unwrap_or_else(|| ("another process".to_owned(), String::new(), until));
+        Err(Refusal::LeaseHeld { holder, until })
+    }
+
+    /// Replaces what readers see.
+    fn show(&self, core: &Core, update: Option<UpdateId>) {
+        let trusted = &core.trusted;
+        let versions = [
+            trusted.root().version,
+            trusted.timestamp().map_or(0, |role| role.version),
+            trusted.snapshot().map_or(0, |role| role.version),
+            trusted.targets().map_or(0, |role| role.version),
+        ];
+        let roles = [
+            tuf::Role::Root,
+            tuf::Role::Timestamp,
+            tuf::Role::Snapshot,
+            tuf::Role::Targets,
+        ];
+        let named = roles.into_iter().zip(versions).filter_map(|(role, version)| {
+            let bytes = trusted.raw(&role)?.to_vec();
+            let name = match role {
+                tuf::Role::Timestamp => role.file_name(),
+                _ => role.versioned_file_name(version),
+            };
+            Some((name, RoleBytes::new(bytes)))
+        });
+        let online = [
+            trusted.timestamp().map(|role| role.expires),
+            trusted.snapshot().map(|role| role.expires),
+        ];
+        let mut visible = Visible {
+            recovering: core.recovering,
+            metadata: named.collect(),
+            versions,
+            root_until: Some(trusted.root().expires),
+            targets_until: trusted.targets().map(|role| role.expires),
+            online_until: online.into_iter().flatten().min(),
+            signed_at: trusted.timestamp().and_then(|role| role.signed_at),
+            update,
+            ..Visible::default()
+        };
+        visible.set_listing(core.listing.clone());
+        self.visible.send_replace(Arc::new(visible));
+    }
+
+    /// Re-signs snapshot and timestamp if they are due; says whether they were.
+    ///
+    /// # Errors
+    /// The root does not name our key, or root or targets have expired; the disk is full.
+    pub fn renew(&self) -> Result<bool, Refusal> {
+        let now = self.now();
+        let mut core = self.core();
+        let (Some(targets), Some(timestamp)) = (core.trusted.targets(), core.trusted.timestamp()) else {
+            return Ok(false);
+        };
+        let age = timestamp
+            .signed_at
+            .map_or(i64::MAX, |signed_at| now.seconds_since(signed_at));
+        if core.recovering || age < RENEW_AFTER_SECONDS {
+            return Ok(false);
+        }
+        let raw = core.trusted.raw(&tuf::Role::Targets).unwrap_or_default();
+        let last = Self::last_versions(&core)?;
+        let online = self.online.sign(core.trusted.root(), (targets, raw), last, now)?;
+        let trusted = Self::verify_as_client(&core, &[], (targets.version, raw), &online, now)?;
+        let listing = core.listing.clone();
+        let prepared = Prepared {
+            roots: Vec::new(),
+            targets: None,
+            online,
+            trusted,
+            listing,
+            update: None,
+        };
+        self.commit(&mut core, prepared, now, |_| Ok(()))?;
+        info!(
+            timestamp = core.trusted.timestamp().map_or(0, |role| role.version),
+            "renewed"
+        );
+        add(&self.counters.renewals, 1);
+        Ok(true)
+    }
+
+    /// What is due: the lease, renewal, abandoned files. Called every few seconds.
+    pub fn tick(&self) {
+        if let Err(error) = self.keep_lease() {
+            self.complain("lease", &error);
+        } else {
+            match self.renew() {
+                Ok(_) => *self.complaint.lock().unwrap_or_else(PoisonError::into_inner) = None,
+                Err(error) => {
+                    add(&self.counters.renewal_failures, 1);
+                    self.complain("snapshot and timestamp cannot be renewed", &error);
+                }
+            }
+        }
+        if let Err(error) = self.collect_if_due() {
+            self.complain("collecting abandoned files", &error);
+        }
+    }
+
+    fn keep_lease(&self) -> Result<(), Refusal> {
+        let mut core = self.core();
+        let change = core.database.begin()?;
+        self.prolong(&change)?;
+        Ok(change.commit()?)
+    }
+
+    /// Says what is wrong once, not every five seconds.
+    fn complain(&self, what: &str, error: &Refusal) {
+        let text = format!("{what}: {}", crate::refusal::chain(error));
+        let mut last = self.complaint.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.as_deref() != Some(&text) {
+            warn!("{text}");
+            *last = Some(text);
+        }
+    }
+
+    fn collect_if_due(&self) -> Result<(), Refusal> {
+        let now = self.clock.now().now;
+        let mut core = self.core();
+        let due = core
+            .collected
+            .is_none_or(|last| now.seconds_since(last).abs() >= COLLECT_SECONDS);
+        if !due {
+            return Ok(());
+        }
+        core.collected = Some(now);
+        drop(core);
+        self.collect()
+    }
+
+    /// Removes uploads that nobody has listed for [`ABANDONED_SECONDS`], and what a killed process left.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn collect(&self) -> Result<(), Refusal> {
+        let now = self.clock.now().now;
+        let _alone = self.collecting.lock().unwrap_or_else(PoisonError::into_inner);
+        let keep = {
+            let mut core = self.core();
+            if core.recovering {
+                return Ok(());
+            }
+            let change = core.database.begin()?;
+            change.forget_abandoned(now.plus_seconds(-ABANDONED_SECONDS))?;
+            change.commit()?;
+            let mut keep: HashSet<_> = core.database.uploads()?;
+            keep.extend(core.listing.digests());
+            keep
+        };
+        self.uploads.close_idle_but(&keep);
+        let freed = self.storage.collect(&keep)?;
+        if freed > 0 {
+            info!(bytes = freed, "abandoned uploads removed");
+        }
+        Ok(())
+    }
+
+    /// The repository, at a glance.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn status(&self) -> Result<RepositoryStatus, Refusal> {
+        let visible = self.visible();
+        let (files, bytes) = visible.totals();
+        let (reports, _) = self.reader().report_totals()?;
+        Ok(RepositoryStatus {
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+            address: self
+                .address
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
+            versions: visible.versions,
+            online_until: visible.online_until,
+            targets_until: visible.targets_until,
+            recovering: visible.recovering,
+            files,
+            bytes,
+            reports,
+        })
+    }
+
+    /// Gives the lease back, so that another process need not wait for it to run out.
+    pub fn release(&self) {
+        let mut core = self.core();
+        let dropped = core.database.begin().and_then(|change| {
+            change.drop_lease(Some(self.lease.holder()))?;
+            change.commit()
+        });
+        if let Err(error) = dropped {
+            warn!(%error, "the lease could not be given back; it runs out by itself");
+        }
+    }
+}
+
+/// The verifier's memory: from the database, or begun with the author's root.
+fn load_trusted(folder: &Folder, database: &mut Database) -> Result<TrustedState> {
+    let path = folder.root();
+    let root = durable::read_limited(&path, ROOT_BYTES)
+        .with_context(|| format!("the author's root must be at {}", path.display()))?;
+    let limits = tuf::Limits::default();
+    let given = TrustedState::init(&root, None, &limits)
+        .with_context(|| format!("{} is not a root that signs itself", path.display()))?;
+    if let Some(bytes) = database.setting(TRUSTED)? {
+        let floors = database.setting(FLOORS)?;
+        let trusted = TrustedState::from_parts(&bytes, floors.as_deref())
+            .context("the trusted state in the database: restore a backup")?;
+        let version = given.root().version;
+        if database
+            .role_file("root", version)?
+            .is_some_and(|ours| ours != root)
+        {
+            bail!(
+                "{} is version {version} of another repository's root",
+                path.display()
+            );
+        }
+        return Ok(trusted);
+    }
+    let change = database.begin()?;
+    change.put_role("root", given.root().version, &root, UnixTime(0))?;
+    change.set(TRUSTED, &given.to_bytes())?;
+    change.set(FLOORS, &given.floors_bytes())?;
+    change.commit()?;
+    Ok(given)
+}

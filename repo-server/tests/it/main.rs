@@ -1,0 +1,15 @@
+//! The repository as its peers see it: over TLS, with certificates, in this process.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods
+)]
+
+mod access;
+mod publish;
+mod recovery;
+mod reports;
+mod serving;
+mod site;
+mod uploads;

@@ -1,0 +1,432 @@
+//! A site: certificates, the author's keys, a running repository and its clients.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use certs::{Issued, SiteAuthority, life};
+use mtls::{ClientConfig, Clock, Credentials, HTTP_1_1, SiteCa};
+use protocol::author::{Publish, Receipt, Recover, RoleFile, UploadState};
+use protocol::device::Problem;
+use protocol::{Name, Role, UpdateId};
+use release::{Form, Health, How, Kind, Release, Run, Withdrawn};
+use repo_server::{Limits, Options, Server};
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use tempfile::TempDir;
+use tuf::clock::Believed;
+use tuf::editor::{RootEditor, TargetsEditor};
+use tuf::schema::{Hashes, TargetFile};
+use tuf::{Digest, Ed25519Signer, Signer, UnixTime};
+
+/// 2027-01-15T08:00:00Z.
+pub const NOW: UnixTime = UnixTime(1_800_000_000);
+pub const DAY: i64 = 24 * 3600;
+
+#[derive(Debug)]
+pub struct Manual(AtomicI64);
+
+impl Clock for Manual {
+    fn now(&self) -> Believed {
+        Believed {
+            now: UnixTime(self.0.load(Ordering::SeqCst)),
+            known: true,
+        }
+    }
+}
+
+impl Manual {
+    pub fn forward(&self, seconds: i64) {
+        self.0.fetch_add(seconds, Ordering::SeqCst);
+    }
+}
+
+pub fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+/// The author's desk: keys, the newest root and targets.
+pub struct Author {
+    pub root_key: Ed25519Signer,
+    pub targets_key: Ed25519Signer,
+    pub root: Vec<u8>,
+    pub targets: Option<Vec<u8>>,
+}
+
+pub struct Site {
+    pub dir: TempDir,
+    pub authority: SiteAuthority,
+    pub author: Mutex<Author>,
+    pub online_key: Ed25519Signer,
+    pub clock: Arc<Manual>,
+    issued: Mutex<Vec<(Role, String, Issued)>>,
+}
+
+fn pem(pkcs8: &[u8]) -> String {
+    use base64::Engine as _;
+    let body = base64::prelude::BASE64_STANDARD.encode(pkcs8);
+    format!("-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\n")
+}
+
+impl Site {
+    pub fn new() -> Self {
+        let dir = TempDir::new().unwrap();
+        let authority = SiteAuthority::create(&name("plant"), NOW).unwrap();
+        let (root_key, _) = Ed25519Signer::generate().unwrap();
+        let (targets_key, _) = Ed25519Signer::generate().unwrap();
+        let (online_key, pkcs8) = Ed25519Signer::generate().unwrap();
+        let root = RootEditor::new(NOW.plus_seconds(365 * DAY))
+            .add_key(&tuf::Role::Root, root_key.public_key())
+            .add_key(&tuf::Role::Targets, targets_key.public_key())
+            .add_key(&tuf::Role::Snapshot, online_key.public_key())
+            .add_key(&tuf::Role::Timestamp, online_key.public_key())
+            .build()
+            .unwrap()
+            .sign(&root_key)
+            .unwrap()
+            .bytes();
+        let site = Self {
+            dir,
+            authority,
+            author: Mutex::new(Author {
+                root_key,
+                targets_key,
+                root,
+                targets: None,
+            }),
+            online_key,
+            clock: Arc::new(Manual(AtomicI64::new(NOW.0))),
+            issued: Mutex::default(),
+        };
+        site.write_folder(&site.repository(), &pkcs8);
+        site
+    }
+
+    /// The repository's folder.
+    pub fn repository(&self) -> PathBuf {
+        self.dir.path().join("repository")
+    }
+
+    /// A folder as the author hands it over.
+    pub fn write_folder(&self, dir: &Path, online_pkcs8: &[u8]) {
+        let issued = self
+            .authority
+            .issue(Role::Repository, &name("store"), &[], life::LEAF, NOW)
+            .unwrap();
+        durable::create_dir(dir, 0o700).unwrap();
+        let write = |file: &str, bytes: &[u8], mode| durable::replace(dir.join(file), bytes, mode).unwrap();
+        write("ca.pem", self.authority.certificate_pem().as_bytes(), 0o644);
+        write("tls.pem", issued.chain.as_bytes(), 0o644);
+        write("tls-key.pem", issued.key.as_bytes(), 0o600);
+        write("online-key.pem", pem(online_pkcs8).as_bytes(), 0o600);
+        write("root.json", &self.author.lock().unwrap().root, 0o644);
+        write(
+            "repo.toml",
+            b"site = \"plant\"\nname = \"store\"\nlisten = \"127.0.0.1:0\"\n",
+            0o644,
+        );
+    }
+
+    /// The same files as of another host, without the state: what is restored into.
+    pub fn copy_folder(&self, to: &Path) {
+        durable::create_dir(to, 0o700).unwrap();
+        for file in [
+            "ca.pem",
+            "tls.pem",
+            "tls-key.pem",
+            "online-key.pem",
+            "root.json",
+            "repo.toml",
+        ] {
+            let bytes = std::fs::read(self.repository().join(file)).unwrap();
+            durable::replace(to.join(file), bytes, 0o600).unwrap();
+        }
+    }
+
+    pub fn options(&self) -> Options {
+        Options {
+            clock: self.clock.clone(),
+            limits: Limits::default(),
+        }
+    }
+
+    pub async fn start(&self) -> Running<'_> {
+        self.start_in(&self.repository(), self.options()).await
+    }
+
+    pub async fn start_in(&self, dir: &Path, options: Options) -> Running<'_> {
+        Running {
+            server: Server::start(dir, options).await.unwrap(),
+            site: self,
+        }
+    }
+
+    pub fn credentials(&self, role: Role, who: &str) -> Credentials {
+        let mut issued = self.issued.lock().unwrap();
+        if !issued.iter().any(|(r, n, _)| *r == role && n == who) {
+            let new = self
+                .authority
+                .issue(role, &name(who), &[], life::LEAF, NOW)
+                .unwrap();
+            issued.push((role, who.to_owned(), new));
+        }
+        let (_, _, found) = issued.iter().find(|(r, n, _)| *r == role && n == who).unwrap();
+        Credentials::from_pem(&found.chain, &found.key).unwrap()
+    }
+
+    pub fn tls(&self, credentials: Option<&Credentials>) -> ClientConfig {
+        let ca = SiteCa::from_pem(self.authority.certificate_pem()).unwrap();
+        let clock: Arc<dyn Clock> = self.clock.clone();
+        mtls::client_config(
+            credentials,
+            &ca,
+            &name("plant"),
+            Role::Repository,
+            &[HTTP_1_1],
+            clock,
+        )
+        .unwrap()
+    }
+
+    pub fn client(&self, role: Option<Role>) -> Client {
+        let credentials = role.map(|role| self.credentials(role, "one"));
+        Client::builder()
+            .tls_backend_preconfigured(self.tls(credentials.as_ref()))
+            .http1_only()
+            .no_proxy()
+            .build()
+            .unwrap()
+    }
+
+    /// The next targets file, signed by the author, after `change`; not remembered.
+    pub fn next_targets(&self, change: impl FnOnce(TargetsEditor) -> TargetsEditor) -> Vec<u8> {
+        let author = self.author.lock().unwrap();
+        self.next_targets_by(&author.targets_key, author.targets.as_deref(), change)
+    }
+
+    pub fn next_targets_by(
+        &self,
+        key: &Ed25519Signer,
+        before: Option<&[u8]>,
+        change: impl FnOnce(TargetsEditor) -> TargetsEditor,
+    ) -> Vec<u8> {
+        let until = self.clock.now().now.plus_seconds(180 * DAY);
+        let editor = match before {
+            Some(bytes) => TargetsEditor::from_existing(bytes).unwrap().expires(until),
+            None => TargetsEditor::new(until),
+        };
+        change(editor).build().unwrap().sign(key).unwrap().bytes()
+    }
+
+    /// Remembers a targets file as the newest on the author's desk.
+    pub fn keep(&self, targets: Vec<u8>) {
+        self.author.lock().unwrap().targets = Some(targets);
+    }
+
+    pub fn roots(&self) -> Vec<RoleFile> {
+        let body = String::from_utf8(self.author.lock().unwrap().root.clone()).unwrap();
+        vec![RoleFile {
+            name: "1.root.json".into(),
+            body,
+        }]
+    }
+
+    pub fn current_targets(&self) -> Option<Vec<u8>> {
+        self.author.lock().unwrap().targets.clone()
+    }
+}
+
+/// A repository that runs.
+pub struct Running<'a> {
+    pub server: Server,
+    pub site: &'a Site,
+}
+
+/// One release's description and bytes.
+#[derive(Clone)]
+pub struct Sample {
+    pub release: Release,
+    pub bytes: Vec<u8>,
+}
+
+pub fn sample(version: &str, counter: u64) -> Sample {
+    let file_name = format!("Demo_{version}.sh");
+    let run = Run::plain(How::Exec, file_name.parse().unwrap());
+    let release = Release {
+        format: Release::FORMAT,
+        update_id: format!("{counter:032x}"),
+        component: "Demo".parse().unwrap(),
+        version: version.parse().unwrap(),
+        counter,
+        kind: Kind::App,
+        form: Form::Single,
+        file_name,
+        arch: None,
+        hardware: Vec::new(),
+        requires: release::Requires::default(),
+        run,
+        health: Health::Alive { seconds: 1 },
+        start_seconds: 30,
+        probation_seconds: 5,
+        released: NOW,
+        vendor: None,
+        developer: None,
+        location: None,
+        license: None,
+        description: None,
+        withdrawn: None,
+    };
+    let bytes = format!("#!/bin/sh\necho {version}\n").repeat(100).into_bytes();
+    Sample { release, bytes }
+}
+
+impl Sample {
+    pub fn digest(&self) -> Digest {
+        Digest::of(&self.bytes)
+    }
+
+    pub fn name(&self) -> String {
+        self.release.target_path().unwrap().as_str().to_owned()
+    }
+
+    pub fn target(&self) -> TargetFile {
+        TargetFile {
+            length: self.bytes.len() as u64,
+            hashes: Hashes::sha256(self.digest()),
+            custom: Some(self.release.to_custom().unwrap()),
+        }
+    }
+
+    pub fn withdrawn(mut self) -> Self {
+        self.release.withdrawn = Some(Withdrawn {
+            at: NOW,
+            reason: "it <b>bites</b>".into(),
+        });
+        self
+    }
+
+    pub fn served_path(&self) -> String {
+        format!("/targets/{}", tuf::target_path(&self.name(), &self.digest()))
+    }
+}
+
+pub fn role_file(name: &str, bytes: &[u8]) -> RoleFile {
+    RoleFile {
+        name: name.to_owned(),
+        body: String::from_utf8(bytes.to_vec()).unwrap(),
+    }
+}
+
+pub fn version_of(targets: &[u8]) -> u64 {
+    tuf::unverified_version(targets).unwrap()
+}
+
+impl Running<'_> {
+    pub fn url(&self, path: &str) -> String {
+        format!("https://{}{path}", self.server.address())
+    }
+
+    pub fn get(&self, role: Option<Role>, path: &str) -> RequestBuilder {
+        self.site.client(role).get(self.url(path))
+    }
+
+    pub async fn text(&self, path: &str) -> (StatusCode, String) {
+        let response = self.get(None, path).send().await.unwrap();
+        (response.status(), response.text().await.unwrap())
+    }
+
+    pub async fn piece(&self, digest: &Digest, length: u64, offset: u64, bytes: Vec<u8>) -> Response {
+        let url = self.url(&format!("/api/v1/uploads/{digest}?length={length}"));
+        let request = self
+            .site
+            .client(Some(Role::Author))
+            .patch(url)
+            .header("Upload-Offset", offset);
+        request.body(bytes).send().await.unwrap()
+    }
+
+    pub async fn upload(&self, bytes: &[u8]) -> UploadState {
+        let response = self
+            .piece(&Digest::of(bytes), bytes.len() as u64, 0, bytes.to_vec())
+            .await;
+        assert_eq!(response.status(), StatusCode::OK);
+        response.json().await.unwrap()
+    }
+
+    pub async fn post<T: serde::Serialize>(&self, role: Option<Role>, path: &str, body: &T) -> Response {
+        self.site
+            .client(role)
+            .post(self.url(path))
+            .json(body)
+            .send()
+            .await
+            .unwrap()
+    }
+
+    pub fn request(&self, targets: &[u8]) -> Publish {
+        let version = version_of(targets);
+        Publish {
+            update: Some(UpdateId::from_random([7; 16])),
+            expects: version - 1,
+            roots: Vec::new(),
+            targets: vec![role_file(&format!("{version}.targets.json"), targets)],
+            events: Vec::new(),
+        }
+    }
+
+    /// Publishes signed targets and expects a receipt.
+    pub async fn publish(&self, targets: Vec<u8>) -> Receipt {
+        let response = self
+            .post(Some(Role::Author), "/api/v1/publish", &self.request(&targets))
+            .await;
+        let (status, text) = (response.status(), response.text().await.unwrap());
+        assert_eq!(status, StatusCode::OK, "{text}");
+        self.site.keep(targets);
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// Publishes signed targets and expects a refusal.
+    pub async fn refused(&self, targets: &[u8]) -> (StatusCode, Problem) {
+        problem(
+            self.post(Some(Role::Author), "/api/v1/publish", &self.request(targets))
+                .await,
+        )
+        .await
+    }
+
+    /// Uploads and publishes a sample.
+    pub async fn release(&self, sample: &Sample) -> Receipt {
+        self.upload(&sample.bytes).await;
+        let targets = self
+            .site
+            .next_targets(|editor| editor.add_target(&sample.name(), &sample.target()));
+        self.publish(targets).await
+    }
+
+    /// What a client that has seen all of the author's files hands back.
+    pub fn recover_request(&self, targets: &[u8], snapshot: u64, timestamp: u64) -> Recover {
+        let version = version_of(targets);
+        Recover {
+            roots: self.site.roots(),
+            targets: vec![role_file(&format!("{version}.targets.json"), targets)],
+            snapshot,
+            timestamp,
+        }
+    }
+}
+
+pub async fn problem(response: Response) -> (StatusCode, Problem) {
+    let status = response.status();
+    let text = response.text().await.unwrap();
+    let problem = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{status}: {text}"));
+    (status, problem)
+}
+
+/// The PKCS#8 bytes of a PEM file.
+pub fn pkcs8_of(path: &Path) -> Vec<u8> {
+    use rustls::pki_types::pem::PemObject as _;
+    PrivatePkcs8KeyDer::from_pem_file(path)
+        .unwrap()
+        .secret_pkcs8_der()
+        .to_vec()
+}
