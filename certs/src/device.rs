@@ -89,7 +89,9 @@ impl DeviceAuthority {
 
 impl std::fmt::Debug for DeviceAuthority {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DeviceAuthority").field("site", &self.site).finish_non_exhaustive()
+        f.debug_struct("DeviceAuthority")
+            .field("site", &self.site)
+            .finish_non_exhaustive()
     }
 }
 

@@ -11,5 +11,6 @@ mod publish;
 mod recovery;
 mod reports;
 mod serving;
+#[allow(dead_code, reason = "a kit that the modules share")]
 mod site;
 mod uploads;

@@ -20,11 +20,11 @@ use tuf::schema::{Hashes, TargetFile};
 use tuf::{Digest, Ed25519Signer, Signer, UnixTime};
 
 /// 2027-01-15T08:00:00Z.
-pub const NOW: UnixTime = UnixTime(1_800_000_000);
-pub const DAY: i64 = 24 * 3600;
+pub(crate) const NOW: UnixTime = UnixTime(1_800_000_000);
+pub(crate) const DAY: i64 = 24 * 3600;
 
 #[derive(Debug)]
-pub struct Manual(AtomicI64);
+pub(crate) struct Manual(AtomicI64);
 
 impl Clock for Manual {
     fn now(&self) -> Believed {
@@ -36,29 +36,29 @@ impl Clock for Manual {
 }
 
 impl Manual {
-    pub fn forward(&self, seconds: i64) {
+    pub(crate) fn forward(&self, seconds: i64) {
         self.0.fetch_add(seconds, Ordering::SeqCst);
     }
 }
 
-pub fn name(text: &str) -> Name {
+pub(crate) fn name(text: &str) -> Name {
     text.parse().unwrap()
 }
 
 /// The author's desk: keys, the newest root and targets.
-pub struct Author {
-    pub root_key: Ed25519Signer,
-    pub targets_key: Ed25519Signer,
-    pub root: Vec<u8>,
-    pub targets: Option<Vec<u8>>,
+pub(crate) struct Author {
+    pub(crate) root_key: Ed25519Signer,
+    pub(crate) targets_key: Ed25519Signer,
+    pub(crate) root: Vec<u8>,
+    pub(crate) targets: Option<Vec<u8>>,
 }
 
-pub struct Site {
-    pub dir: TempDir,
-    pub authority: SiteAuthority,
-    pub author: Mutex<Author>,
-    pub online_key: Ed25519Signer,
-    pub clock: Arc<Manual>,
+pub(crate) struct Site {
+    pub(crate) dir: TempDir,
+    pub(crate) authority: SiteAuthority,
+    pub(crate) author: Mutex<Author>,
+    pub(crate) online_key: Ed25519Signer,
+    pub(crate) clock: Arc<Manual>,
     issued: Mutex<Vec<(Role, String, Issued)>>,
 }
 
@@ -69,7 +69,7 @@ fn pem(pkcs8: &[u8]) -> String {
 }
 
 impl Site {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = TempDir::new().unwrap();
         let authority = SiteAuthority::create(&name("plant"), NOW).unwrap();
         let (root_key, _) = Ed25519Signer::generate().unwrap();
@@ -103,12 +103,12 @@ impl Site {
     }
 
     /// The repository's folder.
-    pub fn repository(&self) -> PathBuf {
+    pub(crate) fn repository(&self) -> PathBuf {
         self.dir.path().join("repository")
     }
 
     /// A folder as the author hands it over.
-    pub fn write_folder(&self, dir: &Path, online_pkcs8: &[u8]) {
+    pub(crate) fn write_folder(&self, dir: &Path, online_pkcs8: &[u8]) {
         let issued = self
             .authority
             .issue(Role::Repository, &name("store"), &[], life::LEAF, NOW)
@@ -128,7 +128,7 @@ impl Site {
     }
 
     /// The same files as of another host, without the state: what is restored into.
-    pub fn copy_folder(&self, to: &Path) {
+    pub(crate) fn copy_folder(&self, to: &Path) {
         durable::create_dir(to, 0o700).unwrap();
         for file in [
             "ca.pem",
@@ -143,25 +143,25 @@ impl Site {
         }
     }
 
-    pub fn options(&self) -> Options {
+    pub(crate) fn options(&self) -> Options {
         Options {
             clock: self.clock.clone(),
             limits: Limits::default(),
         }
     }
 
-    pub async fn start(&self) -> Running<'_> {
+    pub(crate) async fn start(&self) -> Running<'_> {
         self.start_in(&self.repository(), self.options()).await
     }
 
-    pub async fn start_in(&self, dir: &Path, options: Options) -> Running<'_> {
+    pub(crate) async fn start_in(&self, dir: &Path, options: Options) -> Running<'_> {
         Running {
             server: Server::start(dir, options).await.unwrap(),
             site: self,
         }
     }
 
-    pub fn credentials(&self, role: Role, who: &str) -> Credentials {
+    pub(crate) fn credentials(&self, role: Role, who: &str) -> Credentials {
         let mut issued = self.issued.lock().unwrap();
         if !issued.iter().any(|(r, n, _)| *r == role && n == who) {
             let new = self
@@ -174,7 +174,7 @@ impl Site {
         Credentials::from_pem(&found.chain, &found.key).unwrap()
     }
 
-    pub fn tls(&self, credentials: Option<&Credentials>) -> ClientConfig {
+    pub(crate) fn tls(&self, credentials: Option<&Credentials>) -> ClientConfig {
         let ca = SiteCa::from_pem(self.authority.certificate_pem()).unwrap();
         let clock: Arc<dyn Clock> = self.clock.clone();
         mtls::client_config(
@@ -188,7 +188,7 @@ impl Site {
         .unwrap()
     }
 
-    pub fn client(&self, role: Option<Role>) -> Client {
+    pub(crate) fn client(&self, role: Option<Role>) -> Client {
         let credentials = role.map(|role| self.credentials(role, "one"));
         Client::builder()
             .tls_backend_preconfigured(self.tls(credentials.as_ref()))
@@ -199,12 +199,12 @@ impl Site {
     }
 
     /// The next targets file, signed by the author, after `change`; not remembered.
-    pub fn next_targets(&self, change: impl FnOnce(TargetsEditor) -> TargetsEditor) -> Vec<u8> {
+    pub(crate) fn next_targets(&self, change: impl FnOnce(TargetsEditor) -> TargetsEditor) -> Vec<u8> {
         let author = self.author.lock().unwrap();
         self.next_targets_by(&author.targets_key, author.targets.as_deref(), change)
     }
 
-    pub fn next_targets_by(
+    pub(crate) fn next_targets_by(
         &self,
         key: &Ed25519Signer,
         before: Option<&[u8]>,
@@ -219,11 +219,11 @@ impl Site {
     }
 
     /// Remembers a targets file as the newest on the author's desk.
-    pub fn keep(&self, targets: Vec<u8>) {
+    pub(crate) fn keep(&self, targets: Vec<u8>) {
         self.author.lock().unwrap().targets = Some(targets);
     }
 
-    pub fn roots(&self) -> Vec<RoleFile> {
+    pub(crate) fn roots(&self) -> Vec<RoleFile> {
         let body = String::from_utf8(self.author.lock().unwrap().root.clone()).unwrap();
         vec![RoleFile {
             name: "1.root.json".into(),
@@ -231,25 +231,25 @@ impl Site {
         }]
     }
 
-    pub fn current_targets(&self) -> Option<Vec<u8>> {
+    pub(crate) fn current_targets(&self) -> Option<Vec<u8>> {
         self.author.lock().unwrap().targets.clone()
     }
 }
 
 /// A repository that runs.
-pub struct Running<'a> {
-    pub server: Server,
-    pub site: &'a Site,
+pub(crate) struct Running<'a> {
+    pub(crate) server: Server,
+    pub(crate) site: &'a Site,
 }
 
 /// One release's description and bytes.
 #[derive(Clone)]
-pub struct Sample {
-    pub release: Release,
-    pub bytes: Vec<u8>,
+pub(crate) struct Sample {
+    pub(crate) release: Release,
+    pub(crate) bytes: Vec<u8>,
 }
 
-pub fn sample(version: &str, counter: u64) -> Sample {
+pub(crate) fn sample(version: &str, counter: u64) -> Sample {
     let file_name = format!("Demo_{version}.sh");
     let run = Run::plain(How::Exec, file_name.parse().unwrap());
     let release = Release {
@@ -281,15 +281,15 @@ pub fn sample(version: &str, counter: u64) -> Sample {
 }
 
 impl Sample {
-    pub fn digest(&self) -> Digest {
+    pub(crate) fn digest(&self) -> Digest {
         Digest::of(&self.bytes)
     }
 
-    pub fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         self.release.target_path().unwrap().as_str().to_owned()
     }
 
-    pub fn target(&self) -> TargetFile {
+    pub(crate) fn target(&self) -> TargetFile {
         TargetFile {
             length: self.bytes.len() as u64,
             hashes: Hashes::sha256(self.digest()),
@@ -297,7 +297,7 @@ impl Sample {
         }
     }
 
-    pub fn withdrawn(mut self) -> Self {
+    pub(crate) fn withdrawn(mut self) -> Self {
         self.release.withdrawn = Some(Withdrawn {
             at: NOW,
             reason: "it <b>bites</b>".into(),
@@ -305,37 +305,37 @@ impl Sample {
         self
     }
 
-    pub fn served_path(&self) -> String {
+    pub(crate) fn served_path(&self) -> String {
         format!("/targets/{}", tuf::target_path(&self.name(), &self.digest()))
     }
 }
 
-pub fn role_file(name: &str, bytes: &[u8]) -> RoleFile {
+pub(crate) fn role_file(name: &str, bytes: &[u8]) -> RoleFile {
     RoleFile {
         name: name.to_owned(),
         body: String::from_utf8(bytes.to_vec()).unwrap(),
     }
 }
 
-pub fn version_of(targets: &[u8]) -> u64 {
+pub(crate) fn version_of(targets: &[u8]) -> u64 {
     tuf::unverified_version(targets).unwrap()
 }
 
 impl Running<'_> {
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("https://{}{path}", self.server.address())
     }
 
-    pub fn get(&self, role: Option<Role>, path: &str) -> RequestBuilder {
+    pub(crate) fn get(&self, role: Option<Role>, path: &str) -> RequestBuilder {
         self.site.client(role).get(self.url(path))
     }
 
-    pub async fn text(&self, path: &str) -> (StatusCode, String) {
+    pub(crate) async fn text(&self, path: &str) -> (StatusCode, String) {
         let response = self.get(None, path).send().await.unwrap();
         (response.status(), response.text().await.unwrap())
     }
 
-    pub async fn piece(&self, digest: &Digest, length: u64, offset: u64, bytes: Vec<u8>) -> Response {
+    pub(crate) async fn piece(&self, digest: &Digest, length: u64, offset: u64, bytes: Vec<u8>) -> Response {
         let url = self.url(&format!("/api/v1/uploads/{digest}?length={length}"));
         let request = self
             .site
@@ -345,7 +345,7 @@ impl Running<'_> {
         request.body(bytes).send().await.unwrap()
     }
 
-    pub async fn upload(&self, bytes: &[u8]) -> UploadState {
+    pub(crate) async fn upload(&self, bytes: &[u8]) -> UploadState {
         let response = self
             .piece(&Digest::of(bytes), bytes.len() as u64, 0, bytes.to_vec())
             .await;
@@ -353,7 +353,12 @@ impl Running<'_> {
         response.json().await.unwrap()
     }
 
-    pub async fn post<T: serde::Serialize>(&self, role: Option<Role>, path: &str, body: &T) -> Response {
+    pub(crate) async fn post<T: serde::Serialize>(
+        &self,
+        role: Option<Role>,
+        path: &str,
+        body: &T,
+    ) -> Response {
         self.site
             .client(role)
             .post(self.url(path))
@@ -363,7 +368,7 @@ impl Running<'_> {
             .unwrap()
     }
 
-    pub fn request(&self, targets: &[u8]) -> Publish {
+    pub(crate) fn request(&self, targets: &[u8]) -> Publish {
         let version = version_of(targets);
         Publish {
             update: Some(UpdateId::from_random([7; 16])),
@@ -375,7 +380,7 @@ impl Running<'_> {
     }
 
     /// Publishes signed targets and expects a receipt.
-    pub async fn publish(&self, targets: Vec<u8>) -> Receipt {
+    pub(crate) async fn publish(&self, targets: Vec<u8>) -> Receipt {
         let response = self
             .post(Some(Role::Author), "/api/v1/publish", &self.request(&targets))
             .await;
@@ -386,7 +391,7 @@ impl Running<'_> {
     }
 
     /// Publishes signed targets and expects a refusal.
-    pub async fn refused(&self, targets: &[u8]) -> (StatusCode, Problem) {
+    pub(crate) async fn refused(&self, targets: &[u8]) -> (StatusCode, Problem) {
         problem(
             self.post(Some(Role::Author), "/api/v1/publish", &self.request(targets))
                 .await,
@@ -395,7 +400,7 @@ impl Running<'_> {
     }
 
     /// Uploads and publishes a sample.
-    pub async fn release(&self, sample: &Sample) -> Receipt {
+    pub(crate) async fn release(&self, sample: &Sample) -> Receipt {
         self.upload(&sample.bytes).await;
         let targets = self
             .site
@@ -404,7 +409,7 @@ impl Running<'_> {
     }
 
     /// What a client that has seen all of the author's files hands back.
-    pub fn recover_request(&self, targets: &[u8], snapshot: u64, timestamp: u64) -> Recover {
+    pub(crate) fn recover_request(&self, targets: &[u8], snapshot: u64, timestamp: u64) -> Recover {
         let version = version_of(targets);
         Recover {
             roots: self.site.roots(),
@@ -415,7 +420,7 @@ impl Running<'_> {
     }
 }
 
-pub async fn problem(response: Response) -> (StatusCode, Problem) {
+pub(crate) async fn problem(response: Response) -> (StatusCode, Problem) {
     let status = response.status();
     let text = response.text().await.unwrap();
     let problem = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{status}: {text}"));
@@ -423,7 +428,7 @@ pub async fn problem(response: Response) -> (StatusCode, Problem) {
 }
 
 /// The PKCS#8 bytes of a PEM file.
-pub fn pkcs8_of(path: &Path) -> Vec<u8> {
+pub(crate) fn pkcs8_of(path: &Path) -> Vec<u8> {
     use rustls::pki_types::pem::PemObject as _;
     PrivatePkcs8KeyDer::from_pem_file(path)
         .unwrap()
