@@ -57,10 +57,9 @@ impl Agent {
         for component in installed.keys() {
             drop(hub.unit(component, true));
         }
-        let server = control::open(&hub).await?;
         let background = |tasks: &mut JoinSet<()>| {
             let another = || Arc::clone(&hub);
-            tasks.spawn(control::serve(server, another()));
+            tasks.spawn(control::serve(another()));
             tasks.spawn(link::send_progress(another(), progress));
             tasks.spawn(link::send_reports(another()));
             tasks.spawn(renew::keep(another()));
@@ -68,6 +67,7 @@ impl Agent {
             tasks.spawn(link::keep(another()));
         };
         hub.tasks.with(background);
+        hub.listening.notified().await;
         tracing::info!(target: "drover", device = %hub.me, "ready");
         Ok(Self { hub, _lock: lock })
     }
@@ -102,14 +102,18 @@ impl Agent {
 
 /// One agent per folder: two would start everything twice.
 pub(crate) fn lock(world: &World, layout: &Layout) -> anyhow::Result<File> {
-    world.files.create_dir(&layout.state(), 0o700)?;
     let path = layout.lock();
+    let created = world.files.create_dir(&layout.state(), 0o700);
+    // On a disk that is full or read-only the file that is there does as well.
     let file = OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(false)
         .open(&path)
-        .with_context(|| format!("cannot open {}", path.display()))?;
+        .or_else(|_| File::open(&path))
+        .with_context(|| format!("cannot open {}: is a device enrolled there?", path.display()));
+    created?;
+    let file = file?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {
@@ -132,10 +136,7 @@ fn assemble(layout: Layout, world: World) -> anyhow::Result<(Hub, Progress)> {
     let credentials = Credentials::load(&layout.chain(), &layout.key()).with_context(not_enrolled)?;
     let me = credentials.identity()?;
     let token = read_token(&world, &layout)?;
-    for dir in [layout.output(), layout.runs(), layout.releases()] {
-        world.files.create_dir(&dir, 0o755)?;
-        world.files.collect_leftovers(&dir)?;
-    }
+    make_room(&world, &layout);
     let trust = Trust::open(&world.files, &layout, Arc::clone(&world.clock));
     let tls = renew::tls(&layout, &world, &credentials, &me.site)?;
     let manager = Manager::new(Pool::new(&settings.manager, tls)?, token);
@@ -152,9 +153,10 @@ fn assemble(layout: Layout, world: World) -> anyhow::Result<(Hub, Progress)> {
         manager,
         store: Store::open_on(world.files.clone(), layout.downloads())?,
         outbox: Outbox::open(world.files.clone(), layout.reports(), key, me.clone())?,
-        log: InstallLog::open(&world.files, &layout)?,
+        log: InstallLog::new(&world.files, &layout),
         bus,
         hello_due: Notify::new(),
+        listening: Notify::new(),
         link: Shared::new(Link::default()),
         shutdown: CancellationToken::new(),
         tasks: Shared::new(JoinSet::new()),
@@ -171,6 +173,20 @@ fn assemble(layout: Layout, world: World) -> anyhow::Result<(Hub, Progress)> {
         me,
     };
     Ok((hub, progress))
+}
+
+/// Makes the folders and removes what a cut left half done. Nothing here keeps the programs from starting,
+/// not even a disk that is full.
+fn make_room(world: &World, layout: &Layout) {
+    for dir in [layout.output(), layout.runs(), layout.releases()] {
+        let made = world
+            .files
+            .create_dir(&dir, 0o755)
+            .and_then(|()| world.files.collect_leftovers(&dir));
+        if let Err(error) = made {
+            tracing::warn!(target: "drover", error = %chain(&error), "cannot tidy up");
+        }
+    }
 }
 
 fn read_token(world: &World, layout: &Layout) -> anyhow::Result<Secret> {

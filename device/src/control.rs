@@ -7,24 +7,35 @@ use protocol::control::DeviceRequest;
 use protocol::device::Problem;
 use release::Component;
 use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::time::sleep;
 
+use crate::backoff::BackOff;
 use crate::hub::Hub;
-use crate::limits::WATCH_LAG;
+use crate::limits::{BACK_OFF_BASE, BACK_OFF_CAP, WATCH_LAG};
+use crate::trust::chain;
 use crate::unit::Command;
 
-/// Opens the socket.
-///
-/// # Errors
-/// Another agent listens; the folder is open to others; those of the system.
-pub async fn open(hub: &Hub) -> Result<Server, control::Error> {
-    Server::open(&hub.layout.control()).await
-}
-
-/// Answers requests until the agent ends.
-pub async fn serve(server: Server, hub: Arc<Hub>) {
-    server
-        .run(move |request: DeviceRequest| answer(Arc::clone(&hub), request))
-        .await;
+/// Answers requests until the agent ends. Where the socket cannot be opened, as on a full disk, it is tried
+/// again: the programs do not wait for it.
+pub async fn serve(hub: Arc<Hub>) {
+    let mut wait = BackOff::new(BACK_OFF_BASE, BACK_OFF_CAP);
+    loop {
+        let opened = Server::open(&hub.layout.control()).await;
+        hub.listening.notify_one();
+        match opened {
+            Ok(server) => {
+                let hub = Arc::clone(&hub);
+                server
+                    .run(move |request: DeviceRequest| answer(Arc::clone(&hub), request))
+                    .await;
+                return;
+            }
+            Err(error) => {
+                tracing::warn!(target: "drover", error = %chain(&error), "cannot be controlled for now");
+                sleep(wait.next(&*hub.world.random)).await;
+            }
+        }
+    }
 }
 
 async fn answer(hub: Arc<Hub>, request: DeviceRequest) -> Reply {
@@ -92,6 +103,6 @@ async fn send(values: &mpsc::Sender<serde_json::Value>, event: &protocol::Event)
 fn problem(code: &str, error: &dyn std::error::Error) -> Problem {
     Problem {
         code: code.to_owned(),
-        message: crate::trust::chain(error),
+        message: chain(error),
     }
 }

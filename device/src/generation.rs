@@ -66,8 +66,10 @@ impl GenerationStore {
             copy,
             held: Shared::new(generation),
         };
-        if trouble.is_some() {
-            store.save()?;
+        if trouble.is_some()
+            && let Err(error) = store.save()
+        {
+            tracing::warn!(target: "drover", error = %crate::trust::chain(&error), "the mended record cannot be written yet");
         }
         Ok((store, trouble))
     }

@@ -58,6 +58,8 @@ pub struct Hub {
     pub log: InstallLog,
     /// Rung when a hello is due before its time.
     pub hello_due: Notify,
+    /// Rung once, when the control socket is open or cannot be opened for now.
+    pub listening: Notify,
     /// How the connection is.
     pub link: Shared<Link>,
     /// Cancelled when the agent shall end.

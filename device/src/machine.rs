@@ -307,6 +307,11 @@ fn recover(mut slot: Slot) -> (Slot, Vec<Action>) {
         }
         Life::Trying => (slot, vec![A::Start, A::Prove]),
         Life::Returning => (slot, vec![A::Stop]),
+        // The floor may not have been raised yet; raising it twice does no harm.
+        Life::Ended(Ended {
+            outcome: Outcome::Committed,
+            ..
+        }) => (slot, vec![A::Start, A::RaiseFloor, A::Report]),
         Life::Ended(_) => (slot, vec![A::Start, A::Report]),
     }
 }

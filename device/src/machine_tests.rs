@@ -1,1 +1,347 @@
+//! Every life × happening, and every way to be cut off: old or new runs, never neither, never both.
 
+use std::collections::VecDeque;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn installed(number: u8) -> Installed {
+    let version = Version::new(1, u64::from(number), 0);
+    Installed {
+        digest: Digest::of(&[number]),
+        target: TargetPath::new(&"thermostat".parse().unwrap(), &version, "t.sh").unwrap(),
+        version,
+        counter: u64::from(number),
+        update: UpdateId::from_random([number; 16]),
+    }
+}
+
+fn attempt(cause: Cause, to: u8) -> Attempt {
+    Attempt {
+        update: UpdateId::from_random([to; 16]),
+        cause,
+        to: installed(to),
+        from: None,
+        restarts: 0,
+        began: Stamp {
+            wall_ns: 0,
+            boot_ns: 0,
+            boot_id: String::new(),
+        },
+        events: Vec::new(),
+    }
+}
+
+fn at_rest(current: Option<u8>) -> Slot {
+    Slot {
+        current: current.map(installed),
+        previous: Some(installed(0)),
+        ..Slot::default()
+    }
+}
+
+/// One slot in each life, with an attempt where there is one.
+fn every_life() -> Vec<Slot> {
+    let ended = Life::Ended(Ended {
+        outcome: Outcome::Committed,
+        reason: None,
+    });
+    let lives = [
+        Life::Preparing,
+        Life::Staged,
+        Life::Switching,
+        Life::Trying,
+        Life::Returning,
+        ended,
+    ];
+    let mut slots = vec![at_rest(Some(1))];
+    for life in lives {
+        let mut slot = at_rest(Some(1));
+        slot.attempt = Some(Attempt {
+            from: Some(installed(1)),
+            ..attempt(Cause::Order, 2)
+        });
+        if matches!(life, Life::Trying | Life::Returning | Life::Ended(_)) {
+            slot.current = Some(installed(2));
+        }
+        slots.push(Slot { life, ..slot });
+    }
+    slots
+}
+
+fn every_happening() -> Vec<Happening> {
+    let reason = || "because".to_owned();
+    vec![
+        Happening::Ordered(attempt(Cause::Order, 2)),
+        Happening::RolledBackByHand(attempt(Cause::ByHand, 0)),
+        Happening::Prepared,
+        Happening::NotPrepared {
+            reason: reason(),
+            bad: true,
+        },
+        Happening::Cleared,
+        Happening::NotCleared { reason: reason() },
+        Happening::Stopped,
+        Happening::Passed,
+        Happening::Unhealthy { reason: reason() },
+        Happening::Reported,
+        Happening::Restarted,
+        Happening::Released,
+    ]
+}
+
+#[test]
+fn only_what_fits_a_life_is_accepted() {
+    let mut accepted = Vec::new();
+    for slot in every_life() {
+        let fits: Vec<&str> = every_happening()
+            .into_iter()
+            .filter(|happening| step(slot.clone(), happening.clone()).is_ok())
+            .map(|happening| happening.name())
+            .collect();
+        accepted.push(format!("{}: {}", slot.life, fits.join(", ")));
+    }
+    assert_eq!(
+        accepted,
+        [
+            "idle: an order, a roll back by hand, a restart, a release of the hold",
+            "preparing: the end of preparing, a failure to prepare, a restart",
+            "staged: a clearance, a refused clearance, a restart",
+            "switching: a refused clearance, the end of the old version, a restart",
+            "trying: the end of probation, a failed health check, a restart",
+            "returning: the end of the old version, a restart",
+            "ended: a queued report, a restart, a release of the hold",
+        ]
+    );
+}
+
+#[test]
+fn a_refused_happening_changes_nothing_and_names_both_sides() {
+    let error = step(at_rest(Some(1)), Happening::Passed).unwrap_err();
+    assert_eq!(error.to_string(), "the end of probation has no place while idle");
+}
+
+#[test]
+fn a_roll_back_by_hand_holds_and_forgets_the_way_forward() {
+    let mut sim = Sim::new(Some(2));
+    sim.drive(Happening::RolledBackByHand(attempt(Cause::ByHand, 0)));
+    assert_eq!(sim.memory.current, Some(installed(0)));
+    assert!(sim.memory.held && sim.memory.previous.is_none());
+    assert_eq!(sim.reports, [Outcome::RolledBack]);
+    assert!(
+        !sim.floor_raised,
+        "a roll back by hand leaves the floor where it is"
+    );
+}
+
+#[test]
+fn a_failed_digest_is_remembered_and_the_oldest_forgotten() {
+    let mut slot = at_rest(Some(1));
+    for number in 0..=u8::try_from(MAX_BAD).unwrap() {
+        slot.attempt = Some(attempt(Cause::Order, number));
+        remember_bad(&mut slot, "died");
+    }
+    assert_eq!(slot.bad.len(), MAX_BAD);
+    assert!(slot.bad_reason(&installed(0).digest).is_none());
+    assert_eq!(slot.bad_reason(&installed(1).digest), Some("died"));
+}
+
+#[test]
+fn a_release_that_kills_the_agent_while_it_is_prepared_is_given_up() {
+    let mut slot = at_rest(Some(1));
+    for _ in 0..=MAX_RESTARTS {
+        assert_eq!(slot.life, Life::Idle);
+        slot = step(slot, Happening::Ordered(attempt(Cause::Order, 2)))
+            .unwrap()
+            .0;
+        slot = step(slot, Happening::Restarted).unwrap().0;
+    }
+    assert!(matches!(&slot.life, Life::Ended(ended) if ended.outcome == Outcome::Failed));
+    assert!(slot.bad_reason(&installed(2).digest).is_some());
+}
+
+#[test]
+fn a_floor_that_a_cut_kept_from_rising_rises_after_the_restart() {
+    let ended = Life::Ended(Ended {
+        outcome: Outcome::Committed,
+        reason: None,
+    });
+    let slot = Slot {
+        life: ended,
+        attempt: Some(attempt(Cause::Order, 2)),
+        ..at_rest(Some(2))
+    };
+    let (_, actions) = step(slot, Happening::Restarted).unwrap();
+    assert_eq!(actions, [Action::Start, Action::RaiseFloor, Action::Report]);
+}
+
+/// What a machine does with the actions: a disk, at most one process, and cuts where the choices say so.
+struct Sim {
+    disk: Slot,
+    memory: Slot,
+    running: Option<Digest>,
+    choices: VecDeque<u8>,
+    reports: Vec<Outcome>,
+    floor_raised: bool,
+    preparing: bool,
+}
+
+/// The agent ends here.
+struct Cut;
+
+impl Sim {
+    fn new(current: Option<u8>) -> Self {
+        let slot = at_rest(current);
+        Self {
+            running: slot.current.as_ref().map(|now| now.digest),
+            disk: slot.clone(),
+            memory: slot,
+            choices: VecDeque::new(),
+            reports: Vec::new(),
+            floor_raised: false,
+            preparing: false,
+        }
+    }
+
+    /// Good luck when the choices are used up.
+    fn choose(&mut self) -> u8 {
+        self.choices.pop_front().unwrap_or(0)
+    }
+
+    /// Perhaps the agent is killed (the program runs on), perhaps the power goes away (it does not).
+    fn pass(&mut self) -> Result<(), Cut> {
+        match self.choose() % 8 {
+            6 => Err(Cut),
+            7 => {
+                self.running = None;
+                Err(Cut)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Lets something happen and starts again after every cut, until nothing is under way.
+    fn drive(&mut self, first: Happening) {
+        let mut next = Some(first);
+        loop {
+            while let Some(happening) = next.take() {
+                if self.happen(happening).is_err() {
+                    self.memory = self.disk.clone();
+                    self.preparing = false;
+                    next = Some(Happening::Restarted);
+                }
+            }
+            if !std::mem::take(&mut self.preparing) {
+                assert_eq!(self.memory.life, Life::Idle);
+                return;
+            }
+            next = Some(match self.choose() % 4 {
+                2 => Happening::NotPrepared {
+                    reason: "no".into(),
+                    bad: false,
+                },
+                3 => Happening::NotPrepared {
+                    reason: "no".into(),
+                    bad: true,
+                },
+                _ => Happening::Prepared,
+            });
+        }
+    }
+
+    fn happen(&mut self, first: Happening) -> Result<(), Cut> {
+        let mut next = Some(first);
+        while let Some(happening) = next.take() {
+            let (slot, actions) = step(self.memory.clone(), happening).unwrap();
+            self.pass()?;
+            self.disk = slot.clone();
+            self.memory = slot;
+            self.pass()?;
+            for action in actions {
+                if let Some(happening) = self.act(action) {
+                    next = Some(happening);
+                }
+                self.pass()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn act(&mut self, action: Action) -> Option<Happening> {
+        let pointed = self.memory.current.as_ref().map(|now| now.digest);
+        match action {
+            Action::Prepare => self.preparing = true,
+            Action::Recheck if self.choose() % 4 == 3 => {
+                return Some(Happening::NotCleared {
+                    reason: "withdrawn".into(),
+                });
+            }
+            Action::Recheck => return Some(Happening::Cleared),
+            Action::Stop => {
+                self.running = None;
+                return Some(Happening::Stopped);
+            }
+            Action::Start => {
+                // The driver ends what runs and is not pointed at before it starts what is.
+                self.running = pointed;
+            }
+            Action::Prove => {
+                assert_eq!(self.running, pointed, "what is proved is what the pointer names");
+                return Some(match self.choose() % 4 {
+                    3 => Happening::Unhealthy {
+                        reason: "died".into(),
+                    },
+                    _ => Happening::Passed,
+                });
+            }
+            Action::RaiseFloor => self.floor_raised = true,
+            Action::Report => {
+                let Life::Ended(ended) = &self.memory.life else {
+                    panic!("a report of nothing")
+                };
+                self.reports.push(ended.outcome);
+                return Some(Happening::Reported);
+            }
+            Action::Collect => {}
+        }
+        None
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_is_cut_old_or_new_runs_in_the_end(
+        choices in prop::collection::vec(any::<u8>(), 0..60),
+        had_old: bool,
+        by_hand: bool,
+    ) {
+        let old = had_old.then_some(1);
+        let mut sim = Sim::new(old);
+        sim.choices = choices.into();
+        let by_hand = by_hand && had_old;
+        let (to, first) = if by_hand {
+            (0, Happening::RolledBackByHand(attempt(Cause::ByHand, 0)))
+        } else {
+            (2, Happening::Ordered(attempt(Cause::Order, 2)))
+        };
+        sim.drive(first);
+        // A cut between the last step and rest leaves nothing to do but to start what is pointed at.
+        if sim.running.is_none() {
+            sim.drive(Happening::Restarted);
+        }
+        let now = sim.memory.current.clone();
+        prop_assert!(now == old.map(installed) || now == Some(installed(to)));
+        prop_assert_eq!(sim.running, now.as_ref().map(|now| now.digest));
+        prop_assert_eq!(&sim.disk, &sim.memory);
+        prop_assert!(sim.memory.attempt.is_none());
+        // What is committed was proved; what was not committed left the floor alone.
+        let committed = now == Some(installed(to)) && !by_hand;
+        prop_assert_eq!(sim.floor_raised, committed);
+        if now != Some(installed(to)) {
+            prop_assert!(!sim.memory.held);
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! The install record: what was installed or tried, when, from what, how long it took and how it ended.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use durable::{Files, LogLimits, RecordError, RecordLog};
 use protocol::control::InstallEntry;
@@ -9,13 +9,17 @@ use protocol::{Event, Step};
 use serde::Serialize;
 
 use crate::layout::Layout;
+use crate::sync::Shared;
 
 const NAME: &str = "install";
 
 /// The append-only record in `records/install.log` and `.jsonl`.
 #[derive(Debug)]
 pub struct InstallLog {
-    log: RecordLog,
+    files: Files,
+    dir: PathBuf,
+    /// Opened when it is first needed: a full disk keeps no program from starting.
+    log: Shared<Option<RecordLog>>,
 }
 
 /// One line: the entry, and what each stage took.
@@ -31,13 +35,14 @@ struct Line<'a> {
 }
 
 impl InstallLog {
-    /// Opens the record.
-    ///
-    /// # Errors
-    /// Those of the disk.
-    pub fn open(files: &Files, layout: &Layout) -> Result<Self, durable::Error> {
-        let log = RecordLog::open_on(files.clone(), layout.records(), NAME, LogLimits::default())?;
-        Ok(Self { log })
+    /// The record of this device.
+    #[must_use]
+    pub fn new(files: &Files, layout: &Layout) -> Self {
+        Self {
+            files: files.clone(),
+            dir: layout.records(),
+            log: Shared::default(),
+        }
     }
 
     /// Adds an entry; `events` are the steps of the attempt.
@@ -66,7 +71,18 @@ impl InstallLog {
             "{} {} {} from {from}, {} after {} ms, digest {}{reason}",
             entry.at, entry.component, entry.version, entry.outcome, entry.milliseconds, entry.digest
         );
-        self.log.append(&line, &text)
+        self.log.with(|log| {
+            let log = match log {
+                Some(log) => log,
+                None => log.insert(RecordLog::open_on(
+                    self.files.clone(),
+                    &self.dir,
+                    NAME,
+                    LogLimits::default(),
+                )?),
+            };
+            log.append(&line, &text)
+        })
     }
 
     /// The newest entries, oldest first.
@@ -74,7 +90,7 @@ impl InstallLog {
     /// # Errors
     /// Those of the disk.
     pub fn last(&self, last: usize) -> Result<Vec<InstallEntry>, durable::Error> {
-        self.log.read(last)
+        Self::read(&self.dir, last)
     }
 
     /// The same from another process.

@@ -103,6 +103,13 @@ impl Unit {
         commands: mpsc::Receiver<Command>,
     ) -> Self {
         let slot = hub.generation.slot(&component);
+        // Shown before the first hello can be said: what is installed, not that nothing is.
+        let activity = if slot.current.is_some() {
+            Activity::Running
+        } else {
+            Activity::Empty
+        };
+        hub.show(&component, &slot, activity, None);
         Self {
             hub,
             component,

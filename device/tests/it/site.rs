@@ -190,7 +190,20 @@ impl Site {
     }
 
     pub async fn agent(&self) -> Agent {
-        Agent::start(self.layout(), World::system()).await.unwrap()
+        self.agent_in(World::system()).await
+    }
+
+    pub async fn agent_in(&self, world: World) -> Agent {
+        Agent::start(self.layout(), world).await.unwrap()
+    }
+
+    /// Ends all programs, as a power cut does.
+    pub fn end_programs(&self) {
+        for group in self.running() {
+            if let Some(group) = rustix::process::Pid::from_raw(group) {
+                rustix::process::kill_process_group(group, rustix::process::Signal::KILL).ok();
+            }
+        }
     }
 
     /// Publishes a script and orders it over the event stream and with every hello.
@@ -266,11 +279,7 @@ impl Site {
 impl Drop for Site {
     fn drop(&mut self) {
         self.manager.stop.cancel();
-        for group in self.running() {
-            if let Some(group) = rustix::process::Pid::from_raw(group) {
-                rustix::process::kill_process_group(group, rustix::process::Signal::KILL).ok();
-            }
-        }
+        self.end_programs();
     }
 }
 
