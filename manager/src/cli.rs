@@ -1,10 +1,12 @@
 //! The command line: runs the gateway, or talks to the one that runs.
 
-use std::io::Read as _;
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::io::{BufRead as _, IsTerminal as _, Read as _};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
+use certs::passphrase::Source;
 use clap::{Args, Parser, Subcommand};
 use control::Client;
 use protocol::control::{
@@ -16,7 +18,8 @@ use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use crate::config::Paths;
-use crate::limits::PASSWORD_BYTES;
+use crate::limits::{PASSWORD_BYTES, SITE_FILE_BYTES};
+use crate::restore::Restore;
 
 /// The gateway: mirrors the repository and serves every device of the site.
 #[derive(Debug, Parser)]
@@ -44,6 +47,22 @@ struct Password {
     /// Read the password from this file descriptor, one line.
     #[arg(long, value_name = "N")]
     password_fd: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+struct Passphrase {
+    /// Read the passphrase from standard input, one line.
+    #[arg(long, conflicts_with = "passphrase_fd")]
+    passphrase_stdin: bool,
+    /// Read the passphrase from this file descriptor, one line.
+    #[arg(long, value_name = "N")]
+    passphrase_fd: Option<u32>,
+}
+
+impl Passphrase {
+    fn source(&self) -> Source {
+        Source::from_option(self.passphrase_fd.or(self.passphrase_stdin.then_some(0)))
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -115,6 +134,27 @@ enum Command {
     },
     /// Prints what happens as it happens.
     Watch(Where),
+    /// Writes an encrypted copy of all that a replacement gateway needs.
+    Backup {
+        /// The file to write; mode 0600.
+        file: PathBuf,
+        #[command(flatten)]
+        passphrase: Passphrase,
+        #[command(flatten)]
+        at: Where,
+    },
+    /// Makes a gateway's folder from a backup; no gateway runs in it yet.
+    Restore {
+        /// The backup.
+        file: PathBuf,
+        /// Which devices stay on the list: `all`, or a file with their names, one a line. Default: asked for.
+        #[arg(long, value_name = "all|FILE")]
+        confirm_devices: Option<PathBuf>,
+        #[command(flatten)]
+        passphrase: Passphrase,
+        #[command(flatten)]
+        at: Where,
+    },
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -257,6 +297,81 @@ async fn ask(command: Command) -> Result<()> {
             print(&at, &entries, || show_history(&entries))
         }
         Command::Watch(at) => watch(&at).await,
+        Command::Backup { file, passphrase, at } => {
+            let secret = passphrase.source().read_new("passphrase of the backup")?;
+            let path = std::path::absolute(&file)?;
+            let passphrase = Secret::new(secret.to_string());
+            let text = format!(
+                "the backup is in {}; keep its passphrase elsewhere",
+                path.display()
+            );
+            simple(&at, ManagerRequest::Backup { path, passphrase }, &text).await
+        }
+        Command::Restore {
+            file,
+            confirm_devices,
+            passphrase,
+            at,
+        } => {
+            let secret = passphrase.source().read("passphrase of the backup")?;
+            restore(
+                &file,
+                confirm_devices.as_deref(),
+                &Secret::new(secret.to_string()),
+                &at,
+            )
+        }
+    }
+}
+
+/// Offline: no gateway runs in the folder yet.
+fn restore(file: &Path, confirm: Option<&Path>, passphrase: &Secret, at: &Where) -> Result<()> {
+    let restore = Restore::open(file, &std::path::absolute(&at.dir)?, passphrase)?;
+    let keep = match confirm {
+        Some(all) if all == Path::new("all") => restore.devices.clone(),
+        Some(list) => {
+            let bytes = durable::read_limited(list, SITE_FILE_BYTES)?;
+            names(&String::from_utf8(bytes).with_context(|| format!("{} is not text", list.display()))?)?
+        }
+        None => confirm_by_hand(&restore)?,
+    };
+    let kept = keep.len();
+    let gone = restore.finish(&keep)?;
+    print(at, &gone, || {
+        println!(
+            "restored: {kept} devices stay on the list, {} were taken off",
+            gone.len()
+        );
+        println!("Stop the old gateway for good, give this machine its address, then: manager run --dir DIR");
+    })
+}
+
+fn names(text: &str) -> Result<BTreeSet<Name>> {
+    text.lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .map(device)
+        .collect()
+}
+
+/// Deleted devices must not come back by a backup: a person looks at the list.
+fn confirm_by_hand(restore: &Restore) -> Result<BTreeSet<Name>> {
+    if !std::io::stdin().is_terminal() {
+        anyhow::bail!(
+            "confirm the devices with --confirm-devices all or --confirm-devices FILE: nothing was restored"
+        );
+    }
+    println!("{}. Devices on its list:", restore.describe());
+    for name in &restore.devices {
+        println!("  {name}");
+    }
+    println!("Type `all` to keep them all, or the names to keep, with blanks between them:");
+    let mut line = String::new();
+    std::io::stdin().lock().take(1 << 20).read_line(&mut line)?;
+    match line.trim() {
+        "" => anyhow::bail!("nothing was confirmed and nothing restored"),
+        "all" => Ok(restore.devices.clone()),
+        some => some.split_whitespace().map(device).collect(),
     }
 }
 

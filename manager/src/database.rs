@@ -141,6 +141,16 @@ impl Database {
         Ok(value)
     }
 
+    /// Brings everything into the one file, so that it can be moved.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn settle(&self) -> Result<(), DatabaseError> {
+        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        connection.pragma_update(None, "journal_mode", "DELETE")?;
+        Ok(())
+    }
+
     /// Writes a consistent copy into the new file `to`.
     ///
     /// # Errors

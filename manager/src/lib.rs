@@ -19,6 +19,7 @@
     )
 )]
 
+mod backup;
 mod catalog;
 pub mod cli;
 pub mod config;
@@ -32,6 +33,7 @@ pub mod limits;
 mod outbox;
 mod reports;
 mod repository;
+pub mod restore;
 pub mod secrets;
 mod sender;
 pub mod service;

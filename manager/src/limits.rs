@@ -133,3 +133,7 @@ pub const EVENT_LINE: usize = 64 << 10;
 pub const BACKUP_BYTES: u64 = 512 << 20;
 /// Shortest passphrase of a backup, in characters.
 pub const PASSPHRASE_MIN_CHARS: usize = 12;
+/// Argon2id's cost of a backup's key: KiB of memory, passes, lanes; half a second on a small gateway.
+pub const BACKUP_COST: (u32, u32, u32) = (64 << 10, 3, 1);
+/// The most that a backup's header may ask for.
+pub const BACKUP_COST_MAX: (u32, u32, u32) = (256 << 10, 10, 4);

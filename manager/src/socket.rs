@@ -1,5 +1,6 @@
 //! What the control socket answers: the gateway's windows and command lines are its clients.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -20,7 +21,7 @@ use crate::fleet::Enrolment;
 use crate::gateway::Gateway;
 use crate::journal::Level;
 use crate::repository::Repository;
-use crate::{downloader, enroll, limits};
+use crate::{backup, downloader, enroll, limits};
 
 /// Answers one request.
 pub(crate) async fn answer(
@@ -52,10 +53,7 @@ pub(crate) async fn answer(
         ManagerRequest::Resume { component, version } => {
             Reply::of(resume(&gateway, &component, &version).await)
         }
-        ManagerRequest::Backup { .. } => Reply::of::<()>(Err(Problem {
-            code: "not-yet".into(),
-            message: "this version makes no backups".into(),
-        })),
+        ManagerRequest::Backup { path, passphrase } => Reply::of(save(&gateway, path, passphrase).await),
         ManagerRequest::History { last } => {
             let entries = gateway.downloads.read::<DownloadEntry>(last.min(limits::HISTORY));
             Reply::of(entries.map_err(|error| internal(&error)))
@@ -76,6 +74,26 @@ fn internal(error: &dyn std::error::Error) -> Problem {
         code: "internal".into(),
         message: downloader::chain(error),
     }
+}
+
+async fn save(gateway: &Arc<Gateway>, path: PathBuf, passphrase: Secret) -> Result<(), Problem> {
+    if !path.is_absolute() {
+        return Err(Problem {
+            code: "manager.backup.path".into(),
+            message: "name the backup's file by its whole path".into(),
+        });
+    }
+    backup::make(gateway.clone(), path.clone(), passphrase)
+        .await
+        .map_err(|error| Problem {
+            code: "manager.backup.failed".into(),
+            message: downloader::chain(&error),
+        })?;
+    let text = format!("a backup has been written to {}", path.display());
+    gateway
+        .journal
+        .message(gateway.now(), Level::Info, "manager.backup", text);
+    Ok(())
 }
 
 fn switch(gateway: &Gateway, on: bool) -> Result<(), Problem> {
