@@ -300,7 +300,6 @@ impl Hub {
         if let Err(error) = self.report(Some((order.update, end.outcome, end.reason.clone())), &teller) {
             tracing::warn!(target: "drover", error = %crate::trust::chain(&error), "a report cannot be kept");
         }
-        self.hello_due.notify_one();
     }
 
     /// Puts a signed report into the queue.

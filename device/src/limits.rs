@@ -48,6 +48,11 @@ pub const PROGRESS_EVERY: Duration = Duration::from_millis(250);
 /// Room that stays free on the disk beside a release: journal, records and data need to go on.
 pub const DISK_RESERVE: u64 = 1 << 20;
 
+/// First upper bound of the waiting time before an update that failed here is tried again.
+pub const RETRY_BASE: Duration = Duration::from_secs(5);
+/// Largest upper bound of it.
+pub const RETRY_CAP: Duration = Duration::from_secs(900);
+
 /// Events kept for who starts to watch.
 pub const KEPT_EVENTS: usize = 256;
 /// Events that a slow watcher may lag behind before it loses some.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use durable::StoreError;
-use protocol::Step;
 use protocol::device::{Activity, Order};
+use protocol::{Step, messages};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tuf::Digest;
@@ -17,7 +17,7 @@ use crate::limits::{BACK_OFF_BASE, BACK_OFF_CAP, DOWNLOAD_TRIES};
 use crate::machine::Slot;
 use crate::machine_info::{agent_version, free_bytes, memory_bytes};
 use crate::order::{Facts, Plan, Verdict, consider, first_look};
-use crate::records::say;
+use crate::records::{say, warn};
 use crate::stage::{self, StageError};
 use crate::trust::{TrustFault, chain};
 
@@ -87,17 +87,18 @@ pub async fn prepare(hub: &Arc<Hub>, plan: &Plan, teller: &Teller) -> Result<(),
         teller.tell(Step::Staged);
         return Ok(());
     }
-    fetch(hub, plan, teller).await.map_err(|error| Unprepared {
-        bad: matches!(
-            &error,
-            DownloadError::Store(StoreError::WrongDigest { .. } | StoreError::TooLong { .. })
-        ),
-        reason: chain(&error),
-    })?;
+    if let Err(error) = fetch(hub, plan, teller).await {
+        refuse_file(hub, &error);
+        // Wrong bytes are the fault of who sent them: the signed release may still come another time.
+        return Err(Unprepared {
+            reason: chain(&error),
+            bad: false,
+        });
+    }
     let name = format!("{} {}", plan.release.component, plan.release.version);
-    say(&protocol::messages::DEVICE_DOWNLOADED, &name);
-    say(&protocol::messages::FILE_VERIFIED, "");
-    say(&protocol::messages::PREPARE_INSTALL, &name);
+    say(&messages::DEVICE_DOWNLOADED, &name);
+    say(&messages::FILE_VERIFIED, "");
+    say(&messages::PREPARE_INSTALL, &name);
     hub.show_activity(&plan.release.component, Activity::Staging);
     teller.tell(Step::InstallStarted);
     put_in_place(hub, plan).await.map_err(|error| Unprepared {
@@ -137,6 +138,19 @@ async fn fetch(hub: &Hub, plan: &Plan, teller: &Teller) -> Result<(), DownloadEr
             resumed_from: 1.., ..
         })) => get().await,
         other => other,
+    }
+}
+
+/// What is not what was signed does not stay: the device has no room for evidence.
+fn refuse_file(hub: &Hub, error: &DownloadError) {
+    let DownloadError::Store(StoreError::WrongDigest { quarantined, .. }) = error else {
+        return;
+    };
+    warn(&messages::FILE_REFUSED, "", &chain(error));
+    if let Some(path) = quarantined
+        && let Err(error) = hub.world.files.remove_file(path)
+    {
+        tracing::warn!(target: "drover", error = %chain(&error), "a refused file cannot be removed");
     }
 }
 

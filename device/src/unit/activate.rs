@@ -249,11 +249,17 @@ impl Unit {
                 &teller,
             );
         }
-        let end = (attempt.update, ended.outcome, ended.reason);
+        let end = (attempt.update, ended.outcome, ended.reason.clone());
         match self.hub.report(Some(end), &teller) {
             Ok(_) => {
                 self.teller = None;
-                self.hub.hello_due.notify_one();
+                match ended.outcome {
+                    Outcome::Failed if attempt.cause == Cause::Order => self.retry_later(attempt.update),
+                    _ => {
+                        self.retry_wait.reset();
+                        self.hub.hello_due.notify_one();
+                    }
+                }
                 Some(Happening::Reported)
             }
             Err(error) => {

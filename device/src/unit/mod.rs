@@ -21,7 +21,7 @@ use tuf::Digest;
 use crate::backoff::BackOff;
 use crate::bus::Teller;
 use crate::hub::{Hub, Unfollowed};
-use crate::limits::{BACK_OFF_CAP, RESTART_BASE, RESTART_CAP};
+use crate::limits::{BACK_OFF_CAP, RESTART_BASE, RESTART_CAP, RETRY_BASE, RETRY_CAP};
 use crate::machine::{Attempt, Cause, Happening, Life, Slot};
 use crate::order::{Plan, Verdict};
 use crate::prepare::{Unprepared, judge, prepare};
@@ -69,6 +69,9 @@ pub struct Unit {
     /// Something could not be written or reported; when to try again.
     mend_at: Option<Instant>,
     told_end: bool,
+    /// The update that failed here last, and when it may be tried again.
+    retry: Option<(UpdateId, Instant)>,
+    retry_wait: BackOff,
 }
 
 /// Work beside the unit; dropped, it ends.
@@ -90,6 +93,7 @@ enum Turn {
     ProgramEnded(crate::supervise::process::Exit),
     RestartDue,
     MendDue,
+    RetryDue,
     Shutdown,
 }
 
@@ -127,6 +131,8 @@ impl Unit {
             restart_at: None,
             mend_at: None,
             told_end: false,
+            retry: None,
+            retry_wait: BackOff::new(RETRY_BASE, RETRY_CAP),
         }
     }
 
@@ -149,6 +155,10 @@ impl Unit {
                     self.show_resting();
                 }
                 Turn::MendDue => self.mend().await?,
+                Turn::RetryDue => {
+                    self.retry = None;
+                    self.hub.hello_due.notify_one();
+                }
                 Turn::Shutdown | Turn::Command(None) => break,
             }
         }
@@ -171,6 +181,7 @@ impl Unit {
             exit = ended => Turn::ProgramEnded(exit),
             () = until(self.restart_at) => Turn::RestartDue,
             () = until(self.mend_at) => Turn::MendDue,
+            () = until(self.retry.map(|(_, at)| at)) => Turn::RetryDue,
         }
     }
 
@@ -196,6 +207,7 @@ impl Unit {
             }
             Command::Release(reply) => {
                 self.happen(Happening::Released).await?;
+                self.retry = None;
                 self.hub.refused.with(|refused| refused.remove(&self.component));
                 self.hub.hello_due.notify_one();
                 reply.send(Ok(())).ok();
@@ -205,7 +217,9 @@ impl Unit {
     }
 
     async fn take_order(&mut self, order: Box<Order>) -> Result<(), CutOff> {
-        if self.job.as_ref().is_some_and(|job| job.update == order.update) {
+        let under_way = self.job.as_ref().map(|job| job.update);
+        let failed = self.retry.map(|(update, _)| update);
+        if under_way == Some(order.update) || failed == Some(order.update) {
             return Ok(());
         }
         match &self.slot.life {
@@ -253,6 +267,9 @@ impl Unit {
             Verdict::Refused(reason) => (Outcome::Refused, Some(reason)),
             Verdict::Failed(reason) => (Outcome::Failed, Some(reason)),
         };
+        if outcome == Outcome::Failed {
+            self.retry_later(order.update);
+        }
         let digest = digest.unwrap_or_else(|| Digest::from_bytes([0; 32]));
         self.hub.end_order(&Unfollowed {
             order,
@@ -261,6 +278,12 @@ impl Unit {
             reason,
         });
         Ok(())
+    }
+
+    /// An order that failed comes again with the next hello; it is looked at again after a while only.
+    fn retry_later(&mut self, update: UpdateId) {
+        let pause = self.retry_wait.next(&*self.hub.world.random);
+        self.retry = Some((update, Instant::now() + pause));
     }
 
     /// Starts bringing the release here, beside this task.
