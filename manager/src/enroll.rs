@@ -23,7 +23,7 @@ use crate::gateway::Gateway;
 use crate::journal::Level;
 use crate::limits;
 use crate::secrets::{Use, new_code, new_token};
-use crate::sender::Refusal;
+use crate::sender::{Body, Refusal};
 
 /// What the joining port shares: the gateway, and who has tried how often.
 #[derive(Clone)]
@@ -70,7 +70,7 @@ pub(crate) fn routes(gateway: Arc<Gateway>) -> Router {
         })
 }
 
-async fn enroll(State(port): State<Port>, peer: Peer, Json(ask): Json<Enroll>) -> Result<Response, Refusal> {
+async fn enroll(State(port): State<Port>, peer: Peer, Body(ask): Body<Enroll>) -> Result<Response, Refusal> {
     let gateway = &port.gateway;
     let address = match peer.addr.ip() {
         IpAddr::V4(ip) => ip.to_string(),
@@ -191,6 +191,7 @@ async fn join(gateway: &Gateway, ask: &Enroll) -> Result<Enrolled, Refusal> {
             // A newly enrolled device may count its reports from the beginning.
             db.execute("UPDATE devices SET report_counter = 0 WHERE name = ?1", [&device])?;
             db.execute("DELETE FROM taken WHERE device = ?1", [&device])?;
+            db.execute("DELETE FROM twins WHERE device = ?1", [&device])?;
             Ok(true)
         })
         .await
@@ -202,7 +203,8 @@ async fn join(gateway: &Gateway, ask: &Enroll) -> Result<Enrolled, Refusal> {
             "this code has been used",
         ));
     }
-    gateway.fleet.put(ask.device.clone(), enrolment);
+    gateway.fleet.joined(ask.device.clone(), enrolment);
+    gateway.journal.clear_device(&ask.device);
     gateway.connections.close_where(|peer| {
         peer.identity
             .as_ref()

@@ -88,6 +88,15 @@ impl Fleet {
         self.devices().entry(name).or_default().enrolment = enrolment;
     }
 
+    /// A device has enrolled: what was told under its name before is another life's.
+    pub(crate) fn joined(&self, name: Name, enrolment: Enrolment) {
+        let fresh = Device {
+            enrolment,
+            ..Device::default()
+        };
+        self.devices().insert(name, fresh);
+    }
+
     /// What a device told before the gateway was started again.
     pub(crate) fn remember(
         &self,

@@ -142,9 +142,11 @@ impl Journal {
         self.lock().alarms.retain(|(other, _)| other != key);
     }
 
-    /// Ends all alarms whose key starts so.
-    pub fn clear_prefix(&self, prefix: &str) {
-        self.lock().alarms.retain(|(other, _)| !other.starts_with(prefix));
+    /// Ends the alarms about one device: it is gone, or has enrolled anew.
+    pub fn clear_device(&self, device: &protocol::Name) {
+        for about in ["twice", "enroll", "report"] {
+            self.clear(&format!("{about}:{device}"));
+        }
     }
 
     /// The alarms, newest last.

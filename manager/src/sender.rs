@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, Path, Request, State};
+use axum::extract::{DefaultBodyLimit, FromRequest, Path, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::sse::{Event as Sse, KeepAlive};
 use axum::response::{IntoResponse, Response, Sse as SseResponse};
@@ -22,6 +21,7 @@ use protocol::device::{self, Hello, Problem, Refresh, Welcome};
 use protocol::enroll::Renew;
 use protocol::limits::{KEEP_ALIVE_SECONDS, MAX_COMPONENTS, MAX_DEVICE_BODY};
 use protocol::{Event, Name, Role, Secret, SignedReport, Step, messages};
+use serde::de::DeserializeOwned;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tuf::Digest;
 
@@ -62,6 +62,20 @@ impl IntoResponse for Refusal {
                 .insert(header::RETRY_AFTER, limits::RETRY_AFTER_SECONDS.into());
         }
         response
+    }
+}
+
+/// A JSON body; what cannot be read is answered by a [`Problem`].
+pub(crate) struct Body<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
+        match Json::<T>::from_request(request, state).await {
+            Ok(Json(value)) => Ok(Self(value)),
+            Err(error) => Err(Refusal::new(error.status(), "malformed", error.body_text())),
+        }
     }
 }
 
@@ -154,7 +168,7 @@ fn admit(gateway: &Gateway, peer: &Peer, headers: &HeaderMap) -> Result<Name, &'
 async fn hello(
     State(gateway): State<Arc<Gateway>>,
     axum::Extension(Device(name)): axum::Extension<Device>,
-    Json(hello): Json<Hello>,
+    Body(hello): Body<Hello>,
 ) -> Result<Json<Welcome>, Refusal> {
     if hello.components.len() > MAX_COMPONENTS || hello.boot_id.len() > 64 {
         return Err(Refusal::new(
@@ -317,7 +331,7 @@ async fn target(
         let value = format!("bytes {}-{}/{length}", range.start, range.end - 1);
         response = response.header(header::CONTENT_RANGE, value);
     }
-    let body = Body::from_stream(pieces(gateway, name, digest, range, place));
+    let body = axum::body::Body::from_stream(pieces(gateway, name, digest, range, place));
     response.body(body).map_err(|_| missing())
 }
 
@@ -402,7 +416,7 @@ fn sent(gateway: &Gateway, name: &Name, digest: &Digest) {
 async fn progress(
     State(gateway): State<Arc<Gateway>>,
     axum::Extension(Device(name)): axum::Extension<Device>,
-    Json(events): Json<Vec<Event>>,
+    Body(events): Body<Vec<Event>>,
 ) -> StatusCode {
     for event in events.into_iter().take(limits::PROGRESS_EVENTS) {
         // Unsigned, for people who watch: but only in the sender's own name.
@@ -420,7 +434,7 @@ async fn take_reports(
     State(gateway): State<Arc<Gateway>>,
     axum::Extension(Device(name)): axum::Extension<Device>,
     peer: Peer,
-    Json(reports): Json<Vec<SignedReport>>,
+    Body(reports): Body<Vec<SignedReport>>,
 ) -> Result<Response, Refusal> {
     let malformed = || {
         Refusal::new(
@@ -452,7 +466,7 @@ async fn renew(
     State(gateway): State<Arc<Gateway>>,
     axum::Extension(Device(name)): axum::Extension<Device>,
     peer: Peer,
-    Json(renew): Json<Renew>,
+    Body(renew): Body<Renew>,
 ) -> Result<Response, Refusal> {
     Ok(Json(enroll::renew(&gateway, &name, peer.key, &renew).await?).into_response())
 }

@@ -285,6 +285,7 @@ async fn delete(gateway: &Gateway, name: Name, password: Option<Secret>) -> Resu
         .await
         .map_err(|error| internal(&error))?;
     gateway.fleet.remove(&name);
+    gateway.journal.clear_device(&name);
     let cut = gateway.connections.close_where(|peer| {
         peer.identity
             .as_ref()

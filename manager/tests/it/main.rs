@@ -1,0 +1,16 @@
+//! A whole gateway in this process, with a repository that the tests steer and devices that speak by hand.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    missing_docs
+)]
+
+mod access;
+mod backup;
+mod device;
+mod mirror;
+mod releases;
+mod repository;
+mod site;

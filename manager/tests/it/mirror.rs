@@ -1,0 +1,94 @@
+//! What is mirrored, from where, and what is left alone.
+
+use protocol::control::{DownloadEntry, ManagerRequest};
+use reqwest::StatusCode;
+
+use crate::device::{Device, target};
+use crate::site::Site;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_corrupt_file_is_set_aside_said_once_and_not_fetched_again() {
+    let mut site = Site::new(1).await;
+    let digest = site.publish("1.0");
+    let path = site.path("1.0");
+    let length = site.bytes("1.0").len();
+    let shelf = site.repositories[0].shelf.clone();
+    shelf
+        .lock()
+        .unwrap()
+        .files
+        .insert(path.clone(), vec![b'x'; length]);
+    let gateway = site.start().await;
+    gateway.check().await;
+    gateway.check().await;
+    assert_eq!(site.repositories[0].asked(&path), 1);
+    let status = gateway.status().await;
+    assert_eq!(status.alarms.len(), 1, "{:?}", status.alarms);
+    assert!(!status.releases[0].mirrored);
+    let entries: Vec<DownloadEntry> = gateway.ask(&ManagerRequest::History { last: 9 }).await.unwrap();
+    assert_eq!(entries.len(), 1);
+    assert_ne!(entries[0].outcome, "verified");
+    let pump = Device::join(&site, &gateway, "pump").await;
+    assert!(pump.hello(&gateway).await.orders.is_empty());
+    assert_eq!(
+        pump.get(&gateway, &target(&digest)).await.status(),
+        StatusCode::NOT_FOUND
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_second_address_takes_over() {
+    let mut site = Site::new(2).await;
+    site.publish("1.0");
+    site.repositories[0].shelf.lock().unwrap().broken = true;
+    let gateway = site.start().await;
+    let status = gateway.status().await;
+    assert!(status.releases[0].mirrored);
+    assert!(site.repositories[1].asked(&site.path("1.0")) >= 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_downloader_rests_and_devices_stay_served() {
+    let mut site = Site::new(1).await;
+    let digest = site.publish("1.0");
+    let gateway = site.start().await;
+    gateway.ask::<()>(&ManagerRequest::Stop).await.unwrap();
+    site.publish("1.1");
+    let status = gateway.status().await;
+    assert!(!status.downloader_running && status.next_check_seconds.is_none());
+    let pump = Device::join(&site, &gateway, "pump").await;
+    assert_eq!(pump.hello(&gateway).await.orders.len(), 1);
+    let response = pump.get(&gateway, &target(&digest)).await;
+    assert_eq!(response.bytes().await.unwrap(), site.bytes("1.0"));
+    gateway.ask::<()>(&ManagerRequest::Start).await.unwrap();
+    let newer = "1.1".parse().unwrap();
+    gateway
+        .until("the new release is mirrored", |status| {
+            status
+                .releases
+                .iter()
+                .any(|row| row.version == newer && row.mirrored)
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_takes_up_a_file_where_it_broke_off() {
+    let mut site = Site::new(1).await;
+    let digest = site.publish("1.0");
+    let gateway = site.start().await;
+    let pump = Device::join(&site, &gateway, "pump").await;
+    let whole = site.bytes("1.0");
+    let response = pump
+        .request(&gateway, &target(&digest), Some("bytes=1000-"))
+        .await;
+    assert_eq!(response.status(), StatusCode::PARTIAL_CONTENT);
+    assert_eq!(response.bytes().await.unwrap(), whole[1000..]);
+    let response = pump
+        .request(&gateway, &target(&digest), Some("bytes=10-19"))
+        .await;
+    assert_eq!(response.bytes().await.unwrap(), whole[10..20]);
+    let beyond = format!("bytes={}-", whole.len());
+    let response = pump.request(&gateway, &target(&digest), Some(&beyond)).await;
+    assert_eq!(response.status(), StatusCode::RANGE_NOT_SATISFIABLE);
+}
