@@ -11,6 +11,8 @@ use crate::site::Site;
 pub struct Follow {
     program: Program,
     at: usize,
+    /// Every step so far: devices end in any order.
+    steps: Vec<Event>,
 }
 
 impl Site {
@@ -20,6 +22,7 @@ impl Site {
         Follow {
             program: self.watch_manager(),
             at: 0,
+            steps: Vec::new(),
         }
     }
 }
@@ -33,9 +36,13 @@ impl Follow {
                 .wait_line_after(self.at, "the next event", |_| true)
                 .await;
             self.at += 1;
-            if let Ok(event) = serde_json::from_str(&line) {
-                return event;
+            let Ok(event) = serde_json::from_str::<ManagerEvent>(&line) else {
+                continue;
+            };
+            if let ManagerEvent::Step(step) = &event {
+                self.steps.push(step.clone());
             }
+            return event;
         }
     }
 
@@ -61,15 +68,18 @@ impl Follow {
         }
     }
 
-    /// How `version` ended on `device`.
+    /// How `version` ended on `device`, whether it has already or will.
     pub async fn outcome(&mut self, device: &str, version: &str) -> Event {
-        self.step(|event| {
+        let wanted = |event: &Event| {
             event.actor.role == Role::Device
                 && event.actor.name.as_str() == device
                 && event.version.to_string() == version
                 && event.step.outcome().is_some()
-        })
-        .await
+        };
+        if let Some(event) = self.steps.iter().find(|event| wanted(event)) {
+            return event.clone();
+        }
+        self.step(wanted).await
     }
 
     /// Waits until `device` has committed `version`.

@@ -6,7 +6,7 @@ use e2e::packages::{ALIVE, noise, put, script};
 use e2e::{Agent, Program, Site, SiteOptions};
 use protocol::{Event, Step};
 
-use crate::{processes, shell};
+use crate::{processes, settled, shell};
 
 const FOREVER: &str = "exec sleep 1000";
 
@@ -75,7 +75,7 @@ async fn an_agent_killed_in_any_step_finishes_unaided() {
         );
         agent.start().await;
         follow.committed("pump", &format!("{version}.0.0")).await;
-        assert_eq!(processes(&agent).len(), 1, "after a kill at {step}");
+        settled(&agent, 1).await;
     }
 }
 
@@ -119,7 +119,7 @@ async fn a_device_works_without_its_manager() {
     agent.stop().await;
     site.manager.take().unwrap().kill().await;
     agent.start().await;
-    assert_eq!(processes(&agent).len(), 1);
+    settled(&agent, 1).await;
     assert!(!agent.status().await.connected);
     site.start_manager().await;
     let mut follow = site.follow();
@@ -257,7 +257,7 @@ async fn a_full_disk_is_a_reason_and_not_a_broken_device() {
         reason.contains("disk") || reason.contains("space") || reason.contains("room"),
         "{reason}"
     );
-    assert_eq!(processes(&agent).len(), 1);
+    settled(&agent, 1).await;
     let _ = site
         .publish(&script(work.path(), "app", "3.0", FOREVER, ALIVE), &[])
         .await

@@ -156,7 +156,9 @@ async fn a_roll_back_by_hand_holds_until_it_is_released() {
     );
     assert!(status.components[0].held);
     let _ = agent.command(["release", "app"]).await.ok();
-    follow.committed("pump", "2.0.0").await;
+    follow
+        .step(|event| event.step == Step::Committed && event.version.to_string() == "2.0.0")
+        .await;
 }
 
 /// Start and stop mean the downloader's timer (R-004-60); devices stay served.

@@ -11,7 +11,7 @@ use mtls::{Credentials, HTTP_1_1, SiteCa, SystemClock};
 use protocol::{Name, Role};
 use tuf::UnixTime;
 
-use crate::processes;
+use crate::settled;
 
 const FOREVER: &str = "exec sleep 1000";
 
@@ -138,7 +138,7 @@ async fn a_wrong_token_is_refused_and_the_application_runs_on() {
     agent.start().await;
     follow.message("Authenticate fails").await;
     assert!(!agent.status().await.connected);
-    assert_eq!(processes(&agent).len(), 1);
+    settled(&agent, 1).await;
 }
 
 /// R-004-79/80: right name and password; connections are cut at once; the application is not touched.
@@ -186,7 +186,7 @@ async fn a_deleted_device_is_cut_off_and_its_application_runs_on() {
     follow.message("Authenticate fails").await;
     assert!(site.devices().await.is_empty());
     assert!(!agent.status().await.connected);
-    assert_eq!(processes(&agent).len(), 1);
+    settled(&agent, 1).await;
 }
 
 #[tokio::test]

@@ -1,7 +1,6 @@
 //! Every form a release may have.
 
 use e2e::packages::{ALIVE, put, script};
-use e2e::process::bin;
 use e2e::{Site, SiteOptions};
 use protocol::Step;
 
@@ -33,10 +32,15 @@ async fn single_files_of_every_kind_run() {
         0o644,
     );
     put(
-        &dir.join("Native_3.0"),
-        &std::fs::read(bin("thermostat")).unwrap(),
-        0o755,
+        &dir.join("n.c"),
+        b"#include <unistd.h>
+int main(void) { for (;;) sleep(1); }
+",
+        0o644,
     );
+    let _ = shell(&format!("cd {} && cc -o Native_3.0 n.c", dir.display()))
+        .await
+        .ok();
     put(&dir.join("CommonApp.java"), JAVA.as_bytes(), 0o644);
     let jar = format!(
         "cd {} && javac CommonApp.java && printf 'Main-Class: CommonApp\\n' > m && jar cfm CommonApp_6.0.jar m CommonApp*.class",

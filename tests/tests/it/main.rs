@@ -29,6 +29,21 @@ async fn thermostat(agent: &Agent) -> serde_json::Value {
     serde_json::from_str(text.split_once("\r\n\r\n").expect("a body").1).expect("JSON")
 }
 
+/// Waits until a device's programs are `count` processes; a process shows its environment only once it has begun.
+async fn settled(agent: &Agent, count: usize) {
+    for _ in 0..400 {
+        if processes(agent).len() == count {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+    }
+    panic!(
+        "{} has {} processes, not {count}",
+        agent.name,
+        processes(agent).len()
+    );
+}
+
 /// Runs an ordinary command of this machine.
 async fn shell(command: &str) -> Output {
     run(std::path::Path::new("/bin/sh"), ["-c", command], "", &[]).await
