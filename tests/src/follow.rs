@@ -13,6 +13,7 @@ pub struct Follow {
     at: usize,
     /// Every step so far: devices end in any order.
     steps: Vec<Event>,
+    messages: Vec<String>,
 }
 
 impl Site {
@@ -23,6 +24,7 @@ impl Site {
             program: self.watch_manager(),
             at: 0,
             steps: Vec::new(),
+            messages: Vec::new(),
         }
     }
 }
@@ -39,8 +41,9 @@ impl Follow {
             let Ok(event) = serde_json::from_str::<ManagerEvent>(&line) else {
                 continue;
             };
-            if let ManagerEvent::Step(step) = &event {
-                self.steps.push(step.clone());
+            match &event {
+                ManagerEvent::Step(step) => self.steps.push(step.clone()),
+                ManagerEvent::Message(message) => self.messages.push(message.text.clone()),
             }
             return event;
         }
@@ -57,8 +60,11 @@ impl Follow {
         }
     }
 
-    /// The next message whose text contains `words`.
+    /// A message whose text contains `words`, said already or to come.
     pub async fn message(&mut self, words: &str) -> String {
+        if let Some(text) = self.messages.iter().find(|text| text.contains(words)) {
+            return text.clone();
+        }
         loop {
             if let ManagerEvent::Message(message) = self.next().await
                 && message.text.contains(words)

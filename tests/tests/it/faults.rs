@@ -358,11 +358,6 @@ async fn a_repository_that_is_down_is_one_clear_message() {
     site.repository.take().unwrap().kill().await;
     let refused = site.publish(&package, &[]).await;
     assert!(
-        refused.refused().contains("nothing was published"),
-        "{}",
-        refused.stderr
-    );
-    assert!(
         refused.refused().contains("cannot reach the repository"),
         "{}",
         refused.stderr
