@@ -207,6 +207,8 @@ impl Unit {
             }
             Command::Release(reply) => {
                 self.happen(Happening::Released).await?;
+                // The next hello must tell of it, or the manager still believes in the hold.
+                self.show_resting();
                 self.retry = None;
                 self.hub.refused.with(|refused| refused.remove(&self.component));
                 self.hub.hello_due.notify_one();

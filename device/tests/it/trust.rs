@@ -147,7 +147,8 @@ async fn an_older_counter_than_the_committed_one_is_refused() {
 async fn what_this_device_cannot_run_is_refused_before_it_is_fetched() {
     let site = Site::new().await;
     let (agent, _) = site.with_first_version().await;
-    let changes: [(&str, fn(&mut release::Release)); 5] = [
+    type Change = fn(&mut release::Release);
+    let changes: [(&str, Change); 5] = [
         ("built for", |release| release.arch = Some(Arch::Riscv64)),
         ("for hardware", |release| {
             release.hardware = vec!["valve-3".into()];
