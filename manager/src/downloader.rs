@@ -304,14 +304,18 @@ pub(crate) fn serve_metadata(gateway: &Gateway, state: &TrustedState) {
         files.insert(name, Bytes::copy_from_slice(bytes));
     }
     let timestamp = state.timestamp().map_or(0, |role| role.version);
-    // The generation before stays for devices in the middle of a refresh; versions tell the files apart.
-    let old = gateway.metadata();
-    for (name, bytes) in &old.files {
-        if name != "timestamp.json" && files.len() < 4 * limits::KEPT_GENERATIONS {
-            files.entry(name.clone()).or_insert_with(|| bytes.clone());
-        }
+    // Generations before stay for devices in the middle of a refresh; versions tell the files apart.
+    let mut generations = gateway.metadata().generations.clone();
+    generations.push_front(files.clone());
+    generations.truncate(limits::KEPT_GENERATIONS);
+    for (name, bytes) in generations.iter().skip(1).flatten() {
+        files.entry(name.clone()).or_insert_with(|| bytes.clone());
     }
-    let served = Arc::new(Metadata { files, timestamp });
+    let served = Arc::new(Metadata {
+        files,
+        timestamp,
+        generations,
+    });
     *gateway.metadata.write().unwrap_or_else(PoisonError::into_inner) = served;
     gateway.fleet.refresh_all(Refresh { timestamp });
 }
@@ -441,12 +445,14 @@ async fn transfer(
     offer: &Offer,
 ) -> Result<u64, TransferError> {
     let passing = |error: &dyn std::error::Error| TransferError::Passing(chain(error));
-    let incoming = match gateway.mirror.begin(offer.digest, offer.length) {
+    // A part that is resumed is hashed again first: that may take seconds.
+    let (mirror, digest, length) = (gateway.clone(), offer.digest, offer.length);
+    let begun = tokio::task::spawn_blocking(move || mirror.mirror.begin(digest, length)).await;
+    let mut incoming = match begun.map_err(|error| passing(&error))? {
         Ok(incoming) => incoming,
         Err(StoreError::Held { .. }) => return Ok(0),
         Err(error) => return Err(passing(&error)),
     };
-    let mut incoming = incoming;
     let mut bytes = 0;
     if !incoming.is_complete() {
         let asked = repository

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use protocol::control::DeviceRow;
@@ -50,6 +50,7 @@ struct Device {
     address: Option<SocketAddr>,
     streams: Vec<(u64, mpsc::Sender<Push>)>,
     sent: VecDeque<Sent>,
+    downloads: Arc<AtomicUsize>,
     /// Boot ids of connections that said hello, newest last.
     boots: VecDeque<(String, Instant)>,
 }
@@ -68,6 +69,16 @@ pub(crate) struct Fleet {
 pub(crate) struct Ordered {
     pub(crate) device: Name,
     pub(crate) offer: Offer,
+}
+
+/// A download that is under way.
+#[derive(Debug)]
+pub(crate) struct Download(Arc<AtomicUsize>);
+
+impl Drop for Download {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 impl Fleet {
@@ -191,6 +202,13 @@ impl Fleet {
             sent.wait = (sent.wait * 2).clamp(limits::ORDER_RETRY, limits::ORDER_RETRY_MAX);
         }
         device.last = Some(last.clone());
+    }
+
+    /// A place for one more download of this device; none if it has its share. Given back when dropped.
+    pub(crate) fn download(&self, name: &Name) -> Option<Download> {
+        let count = self.devices().get(name)?.downloads.clone();
+        let place = Download(count);
+        (place.0.fetch_add(1, Ordering::AcqRel) < limits::DOWNLOADS_PER_DEVICE).then_some(place)
     }
 
     /// Opens an event stream; the number closes it again. The oldest goes if there are too many.

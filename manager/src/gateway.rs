@@ -1,6 +1,6 @@
 //! What all parts of the gateway share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -29,6 +29,8 @@ pub(crate) struct Metadata {
     pub(crate) files: BTreeMap<String, Bytes>,
     /// Version of the timestamp role; 0 while empty.
     pub(crate) timestamp: u64,
+    /// What `files` is put together of, the newest first.
+    pub(crate) generations: VecDeque<BTreeMap<String, Bytes>>,
 }
 
 /// The gateway.

@@ -30,6 +30,7 @@ mod fleet;
 mod gateway;
 pub mod journal;
 pub mod limits;
+mod metrics;
 mod outbox;
 mod reports;
 mod repository;

@@ -53,18 +53,20 @@ pub const STREAMS_PER_DEVICE: usize = 8;
 pub const STREAM_BACKLOG: usize = 64;
 /// Connections of one device whose boot id is remembered, to notice two machines under one name.
 pub const BOOTS_PER_DEVICE: usize = 8;
+/// Bytes of what a device tells of itself, kept in memory: 64 components with their failed digests.
+pub const HELLO_BYTES: usize = 256 << 10;
+/// Characters of a boot id: a UUID, with room.
+pub const BOOT_ID: usize = 64;
 /// Steps in one progress request.
 pub const PROGRESS_EVENTS: usize = 64;
-/// Downloads of one device at a time: the current one, and one that is being abandoned.
-pub const DOWNLOADS_PER_DEVICE: usize = 2;
+/// Downloads of one device at a time: the current one, and a few that hang half open after a lost link.
+pub const DOWNLOADS_PER_DEVICE: usize = 4;
 /// Seconds a device's download waits for its turn before it is told to come later.
 pub const DOWNLOAD_WAIT: Duration = Duration::from_secs(5);
 /// Seconds in `Retry-After` for whoever has to come later.
 pub const RETRY_AFTER_SECONDS: u64 = 2;
 /// Bytes of one piece of a target on its way to a device: large, so that TLS and the disk work in bulk.
 pub const SEND_PIECE: usize = 256 << 10;
-/// Seconds without progress after which a download to a device is given up.
-pub const SEND_STALL: Duration = Duration::from_secs(60);
 
 /// First wait after an order was refused or failed on a device; doubles up to [`ORDER_RETRY_MAX`].
 pub const ORDER_RETRY: Duration = Duration::from_secs(60);
@@ -114,16 +116,10 @@ pub const STALL: Duration = Duration::from_secs(30);
 pub const FLOOR_RATE: u64 = 4 << 10;
 /// Time before the floor rate is applied.
 pub const FLOOR_AFTER: Duration = Duration::from_secs(60);
-/// Pieces of a transfer between network and disk: 16 of at most 64 KiB.
-pub const TRANSFER_BACKLOG: usize = 16;
-/// Times one release is passed over by transfers in one go: each address once, and once more from the start.
-pub const TRANSFER_TRIES: usize = 2 * REPOSITORIES;
 /// Generations of metadata that are kept for devices in the middle of a refresh.
 pub const KEPT_GENERATIONS: usize = 4;
 /// Root files served to devices: a rotation every day for three years.
 pub const ROOTS: usize = 1_024;
-/// Time between two attempts to hand a repository what it has forgotten.
-pub const RECOVER_WAIT: Duration = Duration::from_secs(60);
 /// Rounds of one recovery: ask, upload what is missing, ask again.
 pub const RECOVER_ROUNDS: usize = 3;
 /// Bytes of one line of the repository's event stream.

@@ -19,13 +19,13 @@ use http::{HeaderMap, StatusCode, header};
 use mtls::serve::Peer;
 use protocol::device::{self, Hello, Problem, Refresh, Welcome};
 use protocol::enroll::Renew;
-use protocol::limits::{KEEP_ALIVE_SECONDS, MAX_COMPONENTS, MAX_DEVICE_BODY};
+use protocol::limits::{KEEP_ALIVE_SECONDS, MAX_COMPONENTS, MAX_DEVICE_BODY, MAX_REASON};
 use protocol::{Event, Name, Role, Secret, SignedReport, Step, messages};
 use serde::de::DeserializeOwned;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tuf::Digest;
 
-use crate::fleet::Push;
+use crate::fleet::{Download, Push};
 use crate::gateway::Gateway;
 use crate::journal::Level;
 use crate::secrets::Use;
@@ -170,11 +170,18 @@ async fn hello(
     axum::Extension(Device(name)): axum::Extension<Device>,
     Body(hello): Body<Hello>,
 ) -> Result<Json<Welcome>, Refusal> {
-    if hello.components.len() > MAX_COMPONENTS || hello.boot_id.len() > 64 {
+    let size = serde_json::to_vec(&hello).map_or(usize::MAX, |text| text.len());
+    if hello.components.len() > MAX_COMPONENTS
+        || hello.boot_id.len() > limits::BOOT_ID
+        || size > limits::HELLO_BYTES
+    {
         return Err(Refusal::new(
             StatusCode::BAD_REQUEST,
             "malformed",
-            "too many components",
+            format!(
+                "a device has {MAX_COMPONENTS} components and tells {} bytes at most",
+                limits::HELLO_BYTES
+            ),
         ));
     }
     if gateway.fleet.hello(&name, hello) {
@@ -307,6 +314,13 @@ async fn target(
             return Ok(refusal);
         }
     };
+    let Some(share) = gateway.fleet.download(&name) else {
+        return Err(Refusal::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "slow-down",
+            "this device downloads too much at a time: try again",
+        ));
+    };
     let waited = tokio::time::timeout(limits::DOWNLOAD_WAIT, gateway.sending.clone().acquire_owned()).await;
     let Ok(Ok(place)) = waited else {
         return Err(Refusal::new(
@@ -331,7 +345,7 @@ async fn target(
         let value = format!("bytes {}-{}/{length}", range.start, range.end - 1);
         response = response.header(header::CONTENT_RANGE, value);
     }
-    let body = axum::body::Body::from_stream(pieces(gateway, name, digest, range, place));
+    let body = axum::body::Body::from_stream(pieces(gateway, name, digest, range, (place, share)));
     response.body(body).map_err(|_| missing())
 }
 
@@ -353,7 +367,7 @@ fn pieces(
     name: Name,
     digest: Digest,
     range: Range<u64>,
-    place: OwnedSemaphorePermit,
+    place: (OwnedSemaphorePermit, Download),
 ) -> impl Stream<Item = std::io::Result<Bytes>> + Send {
     let (sender, receiver) = mpsc::channel::<std::io::Result<Bytes>>(2);
     let reader = gateway.clone();
@@ -418,7 +432,15 @@ async fn progress(
     axum::Extension(Device(name)): axum::Extension<Device>,
     Body(events): Body<Vec<Event>>,
 ) -> StatusCode {
-    for event in events.into_iter().take(limits::PROGRESS_EVENTS) {
+    for mut event in events.into_iter().take(limits::PROGRESS_EVENTS) {
+        // Kept in memory and in logs: a device must not fill either.
+        event.reason = event
+            .reason
+            .map(|reason| reason.chars().take(MAX_REASON).collect());
+        event
+            .at
+            .boot_id
+            .truncate(event.at.boot_id.floor_char_boundary(limits::BOOT_ID));
         // Unsigned, for people who watch: but only in the sender's own name.
         if event.actor.role == Role::Device
             && event.actor.name == name

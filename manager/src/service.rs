@@ -26,7 +26,7 @@ use crate::journal::{Journal, Level};
 use crate::outbox::{self, Outbox};
 use crate::repository::Repository;
 use crate::secrets::{Passwords, Pepper};
-use crate::{enroll, limits, sender, socket};
+use crate::{enroll, limits, metrics, sender, socket};
 
 /// Runs a gateway until `shutdown`.
 ///
@@ -43,10 +43,21 @@ pub async fn run(dir: &Path, shutdown: CancellationToken) -> Result<()> {
 
     let devices = bind(gateway.config.listen_devices).await?;
     let joining = bind(gateway.config.listen_enroll).await?;
+    // Figures are not worth a gateway that does not start: another one may have the usual port.
+    let metrics = match bind(gateway.config.metrics).await {
+        Ok(listener) => Some(listener),
+        Err(error) => {
+            tracing::warn!(target: "drover", error = format!("{error:#}"), "metrics are not served");
+            None
+        }
+    };
     let addresses = Addresses {
         devices: devices.local_addr()?,
         enroll: joining.local_addr()?,
-        metrics: gateway.config.metrics,
+        metrics: metrics
+            .as_ref()
+            .and_then(|listener| listener.local_addr().ok())
+            .unwrap_or(gateway.config.metrics),
     };
     durable::replace(
         gateway.paths.addresses(),
@@ -60,6 +71,9 @@ pub async fn run(dir: &Path, shutdown: CancellationToken) -> Result<()> {
 
     let mut tasks = tokio::task::JoinSet::new();
     listen(&gateway, &mut tasks, devices, joining, &shutdown)?;
+    if let Some(listener) = metrics {
+        tasks.spawn(metrics::serve(gateway.clone(), listener, shutdown.clone()));
+    }
     tasks.spawn(downloader::run(gateway.clone(), repositories.to_vec()));
     if gateway.config.events {
         tasks.spawn(downloader::listen(gateway.clone(), repositories.to_vec()));

@@ -2,6 +2,7 @@
 
 use protocol::control::{DownloadEntry, ManagerRequest};
 use reqwest::StatusCode;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::device::{Device, target};
 use crate::site::Site;
@@ -91,4 +92,44 @@ async fn a_device_takes_up_a_file_where_it_broke_off() {
     let beyond = format!("bytes={}-", whole.len());
     let response = pump.request(&gateway, &target(&digest), Some(&beyond)).await;
     assert_eq!(response.status(), StatusCode::RANGE_NOT_SATISFIABLE);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metadata_of_the_generation_before_stays_for_devices_in_the_middle_of_a_refresh() {
+    let mut site = Site::new(1).await;
+    site.publish("1.0");
+    let gateway = site.start().await;
+    let pump = Device::join(&site, &gateway, "pump").await;
+    for _ in 0..12 {
+        site.sign();
+        gateway.check().await;
+    }
+    for version in [13, 12, 11] {
+        let path = format!("/v1/metadata/{version}.snapshot.json");
+        assert_eq!(pump.get(&gateway, &path).await.status(), StatusCode::OK, "{path}");
+    }
+    let old = pump.get(&gateway, "/v1/metadata/1.snapshot.json").await;
+    assert_eq!(old.status(), StatusCode::NOT_FOUND);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_figures_are_on_loopback() {
+    let mut site = Site::new(1).await;
+    site.publish("1.0");
+    let gateway = site.start().await;
+    Device::join(&site, &gateway, "pump").await;
+    let mut stream = tokio::net::TcpStream::connect(gateway.addresses.metrics)
+        .await
+        .unwrap();
+    let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    for line in [
+        "drover_manager_devices 1",
+        "drover_manager_releases_mirrored 1",
+        "drover_manager_alarms 0",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}: {text}");
+    }
 }

@@ -1,0 +1,108 @@
+//! Figures for Prometheus, on a loopback address.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::Router;
+use axum::extract::State;
+use axum::routing::get;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::gateway::Gateway;
+
+/// Serves `/metrics` until `shutdown`.
+pub(crate) async fn serve(gateway: Arc<Gateway>, listener: TcpListener, shutdown: CancellationToken) {
+    let app = Router::new()
+        .route(
+            "/metrics",
+            get(|State(gateway): State<Arc<Gateway>>| async move { text(&gateway) }),
+        )
+        .with_state(gateway);
+    let served = axum::serve(listener, app).with_graceful_shutdown(shutdown.cancelled_owned());
+    if let Err(error) = served.await {
+        tracing::warn!(target: "drover", %error, "metrics are not served any more");
+    }
+}
+
+fn text(gateway: &Gateway) -> String {
+    let catalog = gateway.catalog();
+    let counts = gateway.connections.counts();
+    let stopped = catalog
+        .offers()
+        .filter(|offer| gateway.fleet.stopped(&offer.update).is_some());
+    let running = gateway.downloader.is_running();
+    let gauges = [
+        (
+            "drover_manager_devices",
+            "Devices on the list.",
+            gateway.fleet.count() as u64,
+        ),
+        (
+            "drover_manager_devices_connected",
+            "Devices with an open event stream.",
+            gateway.fleet.connected() as u64,
+        ),
+        (
+            "drover_manager_connections",
+            "Connections on the device port.",
+            counts.live as u64,
+        ),
+        (
+            "drover_manager_releases",
+            "Newest releases that the metadata lists.",
+            catalog.offers().count() as u64,
+        ),
+        (
+            "drover_manager_releases_mirrored",
+            "Of these, in the mirror and verified.",
+            catalog.offers().filter(|offer| offer.mirrored).count() as u64,
+        ),
+        (
+            "drover_manager_releases_stopped",
+            "Of these, not offered any more.",
+            stopped.count() as u64,
+        ),
+        (
+            "drover_manager_alarms",
+            "Things that a person should look at.",
+            gateway.journal.alarms().len() as u64,
+        ),
+        (
+            "drover_manager_downloader_running",
+            "1 while the downloader's timer runs.",
+            u64::from(running),
+        ),
+        (
+            "drover_manager_metadata_version",
+            "Version of the timestamp role.",
+            gateway.metadata().timestamp,
+        ),
+    ];
+    let counters = [
+        (
+            "drover_manager_sent_bytes_total",
+            "Bytes of releases sent to devices.",
+            gateway.sent_bytes.load(Ordering::Relaxed),
+        ),
+        (
+            "drover_manager_connections_accepted_total",
+            "Connections let in.",
+            counts.accepted,
+        ),
+        (
+            "drover_manager_connections_refused_total",
+            "Connections turned away.",
+            counts.refused,
+        ),
+    ];
+    let mut text = String::new();
+    for (kind, rows) in [("gauge", &gauges[..]), ("counter", &counters[..])] {
+        for (name, help, value) in rows {
+            // Writing to a string does not fail.
+            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
+        }
+    }
+    text
+}
