@@ -38,6 +38,7 @@ pub mod restore;
 pub mod secrets;
 mod sender;
 pub mod service;
+mod show;
 mod socket;
 
 pub use config::{Config, Paths};
