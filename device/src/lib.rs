@@ -1,7 +1,7 @@
 //! The device agent: trusts only its own root; installs, watches, rolls back.
 //!
 //! Read in this order: [`machine`] is the install life as a pure state machine; [`order`] judges an order;
-//! [`unit`] drives one component through its life; [`agent`] starts it all. [`link`] talks to the manager,
+//! [`mod@unit`] drives one component through its life; [`agent`] starts it all. [`link`] talks to the manager,
 //! [`trust`] verifies, [`supervise`] runs programs.
 #![cfg_attr(
     test,
