@@ -9,7 +9,7 @@
 //! - [`Record`]: one checked, versioned value in one file.
 //! - [`Store`]: files named by their SHA-256, received in pieces, hashed while they stream.
 //! - [`RecordLog`]: append-only lines for people and for programs, bounded by rotation.
-//! - [`TrustStore`], [`refresh`]: what a verifier has verified, and how it gets newer.
+//! - [`TrustStore`], [`refresh()`]: what a verifier has verified, and how it gets newer.
 //! - [`Disk`]: what all of them stand on; [`faulty`] is a disk that fails on purpose.
 //!
 //! Cost in flushes to the disk, the slowest thing a device does: `replace` 2, a finished

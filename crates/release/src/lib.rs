@@ -3,12 +3,12 @@
 //! A release is one version of one component. Its author describes it in `update.toml`
 //! ([`Manifest`]); what others must know before they fetch it is signed with it ([`Release`], in the
 //! target's `custom` field). The target is a package, a plain tar with `update.toml` first and the
-//! rest under `payload/` ([`pack`], [`unpack`]), or any single file ([`guess`]).
+//! rest under `payload/` ([`pack()`], [`unpack()`]), or any single file ([`guess()`]).
 //!
 //! Names and paths from outside become types here once, by parsing, and are safe from then on:
 //! [`Component`], [`Version`], [`TargetPath`], [`PayloadPath`].
 //!
-//! No network, no runtime; files are only read and, by [`unpack`], created.
+//! No network, no runtime; files are only read and, by [`unpack()`], created.
 #![cfg_attr(
     test,
     allow(
