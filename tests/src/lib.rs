@@ -6,11 +6,20 @@
 // A harness may fail loudly: a broken set-up is a failed test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod client;
 pub mod follow;
+pub mod forge;
 pub mod packages;
 pub mod process;
+pub mod proxy;
+pub mod rogue;
 pub mod site;
+pub mod steps;
 
 pub use follow::Follow;
-pub use process::{Output, Program};
-pub use site::{Agent, Site, SiteOptions};
+pub use forge::Forge;
+pub use process::{Output, Program, eventually};
+pub use proxy::Proxy;
+pub use rogue::Rogue;
+pub use site::{Agent, Published, Site, SiteOptions};
+pub use steps::Steps;

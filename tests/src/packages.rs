@@ -3,6 +3,8 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use tuf::Digest;
+
 use crate::process::bin;
 
 /// Folder of the thermostat's package descriptions in the source tree.
@@ -54,6 +56,77 @@ pub fn put(path: &Path, bytes: &[u8], mode: u32) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("mode");
 }
 
+/// A package of one shell script, described by what a test needs of it.
+#[derive(Debug, Clone)]
+pub struct Script<'a> {
+    /// Component.
+    pub component: &'a str,
+    /// Version.
+    pub version: &'a str,
+    /// What runs after `#!/bin/sh`.
+    pub body: &'a str,
+    /// The `[health]` table's way of asking, such as `command = ["./check"]`.
+    pub health: &'a str,
+    /// Seconds of probation.
+    pub probation: u32,
+    /// Bytes that do not compress, put beside the script to make the package large.
+    pub ballast: usize,
+    /// More lines for `update.toml`, tables included.
+    pub more: &'a str,
+}
+
+impl Default for Script<'_> {
+    fn default() -> Self {
+        Self {
+            component: "app",
+            version: "1.0.0",
+            body: "exec sleep 100000",
+            health: "alive_seconds = 0",
+            probation: 0,
+            ballast: 0,
+            more: "",
+        }
+    }
+}
+
+impl Script<'_> {
+    /// Writes the package's folder under `out`.
+    #[must_use]
+    pub fn write(&self, out: &Path) -> PathBuf {
+        let Self {
+            component,
+            version,
+            body,
+            health,
+            probation,
+            ballast,
+            more,
+        } = self;
+        let dir = out.join(format!("{component}-{version}"));
+        put(
+            &dir.join("payload/run.sh"),
+            format!("#!/bin/sh\n{body}\n").as_bytes(),
+            0o755,
+        );
+        let text = format!(
+            "format = 1\ncomponent = \"{component}\"\nversion = \"{version}\"\n\n[run]\nhow = \"exec\"\n\
+             program = \"run.sh\"\nstop_seconds = 2\n\n[health]\n{health}\nstart_seconds = 10\n\
+             probation_seconds = {probation}\n\n{more}\n"
+        );
+        put(&dir.join("update.toml"), text.as_bytes(), 0o644);
+        if *ballast > 0 {
+            let seed = Digest::of(version.as_bytes())
+                .as_bytes()
+                .iter()
+                .fold(0, |sum: u64, byte| {
+                    sum.wrapping_mul(257).wrapping_add(u64::from(*byte))
+                });
+            put(&dir.join("payload/ballast"), &noise(*ballast, seed), 0o644);
+        }
+        dir
+    }
+}
+
 /// A package of one shell script: `body` runs after `#!/bin/sh`; `health` is the text of the section `[health]`.
 #[must_use]
 pub fn script(out: &Path, component: &str, version: &str, body: &str, health: &str) -> PathBuf {
@@ -73,6 +146,25 @@ pub fn script(out: &Path, component: &str, version: &str, body: &str, health: &s
 
 /// Health of a program that only has to stay alive, with a probation of a second.
 pub const ALIVE: &str = "alive_seconds = 1\nstart_seconds = 10\nprobation_seconds = 1";
+
+/// A program that says which version it is and stays; `component` is `app`.
+#[must_use]
+pub fn app(out: &Path, version: &str) -> PathBuf {
+    large_app(out, version, 0)
+}
+
+/// The same with so many bytes that do not compress.
+#[must_use]
+pub fn large_app(out: &Path, version: &str, ballast: usize) -> PathBuf {
+    let body = format!("echo \"app {version} runs\"\nexec sleep 100000");
+    Script {
+        version,
+        body: &body,
+        ballast,
+        ..Script::default()
+    }
+    .write(out)
+}
 
 /// Bytes that do not compress, the same for the same seed.
 #[must_use]

@@ -12,8 +12,10 @@ use tokio::sync::watch;
 
 /// How long a program may take to say that it is ready, or a step to happen: generous, for a loaded machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Pause between two looks at a state that no event announces.
+const POLL: Duration = Duration::from_millis(40);
 /// Lines of output kept of one program; older ones are dropped.
-const MAX_LINES: usize = 20_000;
+const MAX_LINES: usize = 100_000;
 
 /// Folder of the built programs: `DROVER_BIN_DIR`, or where this executable was built.
 ///
@@ -102,6 +104,15 @@ impl Program {
             lines,
             count,
         }
+    }
+
+    /// Waits until it says that it serves.
+    ///
+    /// # Panics
+    /// As [`Self::wait_line`].
+    pub async fn wait_ready(&self) {
+        let word = |line: &str| line.ends_with(" ready") || line.contains(" ready ");
+        self.wait_line("it is ready", word).await;
     }
 
     /// Waits for a line for which `wanted` is true, among those said already and those to come.
@@ -216,6 +227,19 @@ impl Program {
     }
 }
 
+/// A program that is dropped is gone when this returns, so that its folder can be removed.
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.start_kill();
+        for _ in 0..500 {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
 async fn collect(
     name: String,
     stream: impl AsyncRead + Unpin,
@@ -285,6 +309,29 @@ impl Output {
         assert_ne!(self.code, 0, "it worked, but must not:\n{}", self.stdout);
         assert!(!self.stderr.contains("panicked"), "it panicked:\n{}", self.stderr);
         &self.stderr
+    }
+}
+
+/// Asks again and again until the answer is the one wanted: for states that no event announces.
+///
+/// # Panics
+/// If it is not within [`PATIENCE`]; the last answer is shown.
+pub async fn eventually<T, F>(what: &str, mut ask: impl FnMut() -> F, wanted: impl Fn(&T) -> bool) -> T
+where
+    T: std::fmt::Debug,
+    F: Future<Output = T>,
+{
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let answer = ask().await;
+        if wanted(&answer) {
+            return answer;
+        }
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "{what}: still {answer:#?} after {PATIENCE:?}"
+        );
+        tokio::time::sleep(POLL).await;
     }
 }
 

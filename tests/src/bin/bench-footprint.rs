@@ -123,8 +123,9 @@ async fn measure(options: &Options) -> Result<Vec<Figure>> {
     for number in 0..3 {
         agents.push(site.device(&format!("device-{number}")).await);
     }
-    let stream = site.watch_manager();
-    figures.extend(releases(options, &site, &stream, &agents).await?);
+    let steps = site.watch();
+    let stream = steps.program();
+    figures.extend(releases(options, &site, stream, &agents).await?);
     let worst = agents
         .iter()
         .filter_map(|agent| resident(agent.program.as_ref()?))

@@ -76,17 +76,9 @@ async fn demo(options: &Options) -> Result<()> {
     let begun = Instant::now();
     let view = View::new(!options.plain && std::io::stdout().is_terminal());
     view.say("Drover demo: one author, one repository, one gateway, and devices behind it.");
-    let dir = if options.keep {
-        let path = std::env::temp_dir().join(format!("drover-demo-{}", std::process::id()));
-        Some(path)
-    } else {
-        None
-    };
     let site_options = SiteOptions {
         name: "demo".into(),
         key_type: "rsa".into(),
-        dir,
-        keep: options.keep,
         ..SiteOptions::default()
     };
     view.say("making the site: certificate authority, author key (RSA-PSS 3072), root ceremony ...");
@@ -108,7 +100,8 @@ async fn demo(options: &Options) -> Result<()> {
         ));
         agents.push(agent);
     }
-    let stream = site.watch_manager();
+    let steps = site.watch();
+    let stream = steps.program();
     let work = tempfile::tempdir()?;
     let mut stories = Vec::new();
     for (version, title) in [
@@ -117,14 +110,14 @@ async fn demo(options: &Options) -> Result<()> {
         ("1.2", "thermostat 1.2: starts, then fails its health check"),
     ] {
         let package = e2e::packages::thermostat(work.path(), version);
-        stories.push(release(&view, &site, &stream, &agents, title, &package, &[]).await?);
+        stories.push(release(&view, &site, stream, &agents, title, &package, &[]).await?);
     }
     if let Some(file) = &options.release {
         let file = file
             .canonicalize()
             .with_context(|| format!("cannot read {}", file.display()))?;
         let title = format!("{}: yours", file.display());
-        stories.push(release(&view, &site, &stream, &agents, &title, &file, &[]).await?);
+        stories.push(release(&view, &site, stream, &agents, &title, &file, &[]).await?);
     }
     view.done();
     print_table(&stories);
@@ -137,18 +130,15 @@ async fn demo(options: &Options) -> Result<()> {
     }
     println!("\nDone in {:.0} s.", begun.elapsed().as_secs_f64());
     if options.keep {
-        keep(&mut site, &agents).await?;
+        keep(&site, &agents).await?;
     } else {
         println!(
             "Next: scripts/demo --keep leaves it running; docs/three-hosts.md does the same on three machines."
         );
     }
-    drop(stream);
+    drop(steps);
     for agent in &mut agents {
         agent.stop().await;
-    }
-    if options.keep {
-        std::fs::remove_dir_all(&site.dir).ok();
     }
     Ok(())
 }
@@ -437,7 +427,7 @@ fn resident_kib(pid: u32) -> Option<f64> {
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
-async fn keep(site: &mut Site, agents: &[Agent]) -> Result<()> {
+async fn keep(site: &Site, agents: &[Agent]) -> Result<()> {
     let bins = e2e::process::bin_dir();
     println!(
         "\nStill running; press Ctrl-C to end it and remove {}.",

@@ -6,9 +6,12 @@
 
 mod attacks;
 mod faults;
+mod forms;
 mod happy;
 mod identity;
 mod kinds;
+mod life;
+mod offline;
 
 use e2e::process::run;
 use e2e::{Agent, Output};

@@ -1,0 +1,149 @@
+//! Devices and gateways that are away, late, or alone.
+
+use e2e::packages::app;
+use e2e::{Site, SiteOptions, eventually};
+use protocol::{Outcome, Step};
+
+#[tokio::test]
+async fn a_device_that_was_off_catches_up_with_the_newest_only() {
+    let work = tempfile::tempdir().unwrap();
+    let site = Site::running(SiteOptions::default()).await;
+    let mut agent = site.device("north").await;
+    let first = site.release(&app(work.path(), "1.0.0")).await;
+    agent.watch().outcome("north", first.update).await;
+    agent.stop().await;
+
+    let second = site.release(&app(work.path(), "2.0.0")).await;
+    let third = site.release(&app(work.path(), "3.0.0")).await;
+    agent.start().await;
+    let steps = agent.watch();
+    assert_eq!(steps.outcome("north", third.update).await.0, Outcome::Committed);
+    assert_eq!(agent.shows("app").await, "3.0.0 running");
+    assert!(
+        steps.all().iter().all(|event| event.update != second.update),
+        "the version in between was installed too"
+    );
+    let history = agent.history().await;
+    assert_eq!(
+        history.last().unwrap().from.as_ref().unwrap().to_string(),
+        "1.0.0"
+    );
+}
+
+/// R-004-72 [C]: in the old code a device that connected after the download got nothing until the next version.
+#[tokio::test]
+async fn a_late_comer_gets_the_release_that_was_published_before_it_joined() {
+    let work = tempfile::tempdir().unwrap();
+    let site = Site::running(SiteOptions::default()).await;
+    let manager = site.watch();
+    let published = site.release(&app(work.path(), "1.0.0")).await;
+    manager
+        .wait("the manager has it", |event| event.step == Step::MirrorVerified)
+        .await;
+    let late = site.device("late").await;
+    assert_eq!(
+        late.watch().outcome("late", published.update).await.0,
+        Outcome::Committed
+    );
+    assert_eq!(late.shows("app").await, "1.0.0 running");
+}
+
+/// Without the event streams the poll timers alone carry a release to the device.
+#[tokio::test]
+async fn with_events_off_the_poll_timers_are_enough() {
+    let work = tempfile::tempdir().unwrap();
+    let options = SiteOptions {
+        events: false,
+        poll_seconds: 1,
+        ..SiteOptions::default()
+    };
+    let site = Site::running(options).await;
+    let agent = site.device("north").await;
+    let published = site.release(&app(work.path(), "1.0.0")).await;
+    assert_eq!(
+        agent.watch().outcome("north", published.update).await.0,
+        Outcome::Committed
+    );
+    assert!(!site.manager_status().await.events_connected);
+}
+
+/// The repository is away while the site goes on; when it is back, what was published meanwhile arrives.
+#[tokio::test]
+async fn the_repository_is_down_and_comes_back() {
+    let work = tempfile::tempdir().unwrap();
+    let mut site = Site::running(SiteOptions {
+        poll_seconds: 1,
+        ..SiteOptions::default()
+    })
+    .await;
+    let agent = site.device("north").await;
+    let first = site.release(&app(work.path(), "1.0.0")).await;
+    let steps = agent.watch();
+    steps.outcome("north", first.update).await;
+
+    site.stop_repository().await;
+    let status = eventually(
+        "the manager notices",
+        || site.manager_status(),
+        |status| status.alarms.iter().any(|alarm| alarm.contains(":7100")),
+    )
+    .await;
+    assert_eq!(status.connected, 1, "devices stay served");
+    let refused = site.publish(&app(work.path(), "2.0.0"), &[]).await;
+    assert!(refused.refused().contains("7100"), "{}", refused.stderr);
+    // A device that joins now gets what the mirror has.
+    let late = site.device("late").await;
+    assert_eq!(
+        late.watch().outcome("late", first.update).await.0,
+        Outcome::Committed
+    );
+
+    site.start_repository().await;
+    let second = site.release(&app(work.path(), "2.0.0")).await;
+    assert_eq!(steps.outcome("north", second.update).await.0, Outcome::Committed);
+    eventually(
+        "the alarm is gone",
+        || site.manager_status(),
+        |status| !status.alarms.iter().any(|alarm| alarm.contains(":7100")),
+    )
+    .await;
+}
+
+/// R-004-60: Stop ends the downloader's timer and nothing else.
+#[tokio::test]
+async fn a_stopped_downloader_serves_devices_and_fetches_nothing() {
+    let work = tempfile::tempdir().unwrap();
+    let site = Site::running(SiteOptions {
+        poll_seconds: 1,
+        ..SiteOptions::default()
+    })
+    .await;
+    let agent = site.device("north").await;
+    let first = site.release(&app(work.path(), "1.0.0")).await;
+    let steps = agent.watch();
+    steps.outcome("north", first.update).await;
+
+    let _ = site.manager(["stop"], "").await.ok();
+    let second = site.release(&app(work.path(), "2.0.0")).await;
+    let late = site.device("late").await;
+    assert_eq!(
+        late.watch().outcome("late", first.update).await.0,
+        Outcome::Committed
+    );
+    let status = site.manager_status().await;
+    assert!(!status.downloader_running && status.connected == 2, "{status:?}");
+    assert!(
+        status
+            .releases
+            .iter()
+            .all(|row| row.version.to_string() == "1.0.0")
+    );
+
+    let _ = site.manager(["start"], "").await.ok();
+    for agent in [&agent, &late] {
+        assert_eq!(
+            agent.watch().outcome(&agent.name, second.update).await.0,
+            Outcome::Committed
+        );
+    }
+}
