@@ -26,6 +26,7 @@
 mod backup;
 pub mod check;
 pub mod cli;
+mod clock;
 pub mod config;
 mod control_socket;
 mod counters;
@@ -42,6 +43,7 @@ mod reports;
 mod repository;
 pub mod service;
 pub mod storage;
+mod upkeep;
 mod uploads;
 mod visible;
 

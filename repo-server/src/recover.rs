@@ -26,10 +26,11 @@ impl Repository {
         let new = NewRoles::read(&request.roots, &request.targets)?;
         let now = self.now();
         let mut core = self.core();
-        let last = Self::floors(&core, peer, request, now)?;
+        let known = Self::last_versions(&core)?;
+        let last = Self::floors(known, peer, request, now)?;
         let roots = Self::newer_roots(&core, &new)?;
         let targets = Self::newer_targets(&core, &new)?;
-        if !core.recovering && roots.is_empty() && targets.is_none() {
+        if !core.recovering && roots.is_empty() && targets.is_none() && last == known {
             let targets = core.trusted.targets().map_or(0, |role| role.version);
             return Ok(Recovered {
                 missing: Vec::new(),
@@ -48,12 +49,11 @@ impl Repository {
 
     /// Versions below which nothing will be signed: ours, and those that the peer has seen.
     fn floors(
-        core: &Core,
+        known: LastVersions,
         peer: &Identity,
         request: &Recover,
         now: UnixTime,
     ) -> Result<LastVersions, Refusal> {
-        let known = Self::last_versions(core)?;
         let ahead = u64::try_from(now.0)
             .unwrap_or(0)
             .saturating_add(CLAIMED_VERSION_AHEAD);

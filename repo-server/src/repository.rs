@@ -1,6 +1,6 @@
 //! The repository: one writer, one current state, one transaction per change.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, Result, bail};
@@ -9,17 +9,15 @@ use mtls::Clock;
 use protocol::control::RepositoryStatus;
 use protocol::{Identity, Name, Role, UpdateId};
 use tokio::sync::watch;
-use tracing::{info, warn};
+use tracing::warn;
 use tuf::{TrustedState, UnixTime};
 
+use crate::clock::Floored;
 use crate::config::Folder;
-use crate::counters::{Counters, add};
+use crate::counters::Counters;
 use crate::db::{Database, FLOORS, RECOVERING, TRUSTED};
 use crate::lease::Lease;
-use crate::limits::{
-    ABANDONED_SECONDS, COLLECT_SECONDS, KEPT_SNAPSHOTS, KEPT_TARGETS, LEASE_SECONDS, RECORD_FILES,
-    RENEW_AFTER_SECONDS, ROOT_BYTES,
-};
+use crate::limits::{KEPT_SNAPSHOTS, KEPT_TARGETS, RECORD_FILES, ROOT_BYTES};
 use crate::listing::Listing;
 use crate::online::{LastVersions, Online, OnlineFiles};
 use crate::storage::{self, Storage};
@@ -43,9 +41,9 @@ pub struct Repository {
     /// Held while files are collected or copied, so that a backup does not lose one under its hands.
     pub(crate) collecting: Mutex<()>,
     visible: watch::Sender<Arc<Visible>>,
-    clock: Arc<dyn Clock>,
+    pub(crate) clock: Arc<Floored>,
     /// What renewal last complained about, so that it is said once.
-    complaint: Mutex<Option<String>>,
+    pub(crate) complaint: Mutex<Option<String>>,
     address: Mutex<String>,
 }
 
@@ -57,7 +55,7 @@ pub(crate) struct Core {
     pub(crate) trusted: TrustedState,
     pub(crate) listing: Arc<Listing>,
     pub(crate) recovering: bool,
-    collected: Option<UnixTime>,
+    pub(crate) collected: Option<UnixTime>,
 }
 
 /// A new state that has passed every check and is not visible yet.
@@ -77,13 +75,21 @@ impl Repository {
     ///
     /// # Errors
     /// Another process signs; a file is missing, unreadable or damaged.
-    pub fn open(folder: &Folder, identity: Identity, limits: Limits, clock: Arc<dyn Clock>) -> Result<Self> {
+    pub(crate) fn open(
+        folder: &Folder,
+        identity: Identity,
+        limits: Limits,
+        clock: Arc<Floored>,
+    ) -> Result<Self> {
         durable::create_dir(folder.state(), 0o700)?;
         let mut database = Database::open(&folder.database())?;
         let boot_id = mtls::stamp().boot_id;
         let lease = Lease::take(&folder.lock(), &mut database, clock.now().now, &boot_id)?;
         let online = Online::load(&folder.online_key())?;
         let trusted = load_trusted(folder, &mut database)?;
+        if let Some(floor) = trusted.not_before() {
+            clock.set_floor(floor);
+        }
         let listing = match trusted.targets() {
             Some(targets) => Arc::new(Listing::read(targets)?),
             None => Arc::default(),
@@ -301,18 +307,6 @@ impl Repository {
         Ok(())
     }
 
-    /// The lease must still be ours when something is signed.
-    fn prolong(&self, change: &crate::db::Change<'_>) -> Result<(), Refusal> {
-        let until = self.clock.now().now.plus_seconds(LEASE_SECONDS);
-        if change.keep_lease(self.lease.holder(), until)? {
-            return Ok(());
-        }
-        let (holder, _, until) = change
-            .lease()?
-            .unwrap_or_else(|| ("another process".to_owned(), String::new(), until));
-        Err(Refusal::LeaseHeld { holder, until })
-    }
-
     /// Replaces what readers see.
     fn show(&self, core: &Core, update: Option<UpdateId>) {
         let trusted = &core.trusted;
@@ -355,120 +349,6 @@ impl Repository {
         self.visible.send_replace(Arc::new(visible));
     }
 
-    /// Re-signs snapshot and timestamp if they are due; says whether they were.
-    ///
-    /// # Errors
-    /// The root does not name our key, or root or targets have expired; the disk is full.
-    pub fn renew(&self) -> Result<bool, Refusal> {
-        let now = self.now();
-        let mut core = self.core();
-        let (Some(targets), Some(timestamp)) = (core.trusted.targets(), core.trusted.timestamp()) else {
-            return Ok(false);
-        };
-        let age = timestamp
-            .signed_at
-            .map_or(i64::MAX, |signed_at| now.seconds_since(signed_at));
-        if core.recovering || age < RENEW_AFTER_SECONDS {
-            return Ok(false);
-        }
-        let raw = core.trusted.raw(&tuf::Role::Targets).unwrap_or_default();
-        let last = Self::last_versions(&core)?;
-        let online = self.online.sign(core.trusted.root(), (targets, raw), last, now)?;
-        let trusted = Self::verify_as_client(&core, &[], (targets.version, raw), &online, now)?;
-        let listing = core.listing.clone();
-        let prepared = Prepared {
-            roots: Vec::new(),
-            targets: None,
-            online,
-            trusted,
-            listing,
-            update: None,
-        };
-        self.commit(&mut core, prepared, now, |_| Ok(()))?;
-        info!(
-            timestamp = core.trusted.timestamp().map_or(0, |role| role.version),
-            "renewed"
-        );
-        add(&self.counters.renewals, 1);
-        Ok(true)
-    }
-
-    /// What is due: the lease, renewal, abandoned files. Called every few seconds.
-    pub fn tick(&self) {
-        if let Err(error) = self.keep_lease() {
-            self.complain("lease", &error);
-        } else {
-            match self.renew() {
-                Ok(_) => *self.complaint.lock().unwrap_or_else(PoisonError::into_inner) = None,
-                Err(error) => {
-                    add(&self.counters.renewal_failures, 1);
-                    self.complain("snapshot and timestamp cannot be renewed", &error);
-                }
-            }
-        }
-        if let Err(error) = self.collect_if_due() {
-            self.complain("collecting abandoned files", &error);
-        }
-    }
-
-    fn keep_lease(&self) -> Result<(), Refusal> {
-        let mut core = self.core();
-        let change = core.database.begin()?;
-        self.prolong(&change)?;
-        Ok(change.commit()?)
-    }
-
-    /// Says what is wrong once, not every five seconds.
-    fn complain(&self, what: &str, error: &Refusal) {
-        let text = format!("{what}: {}", crate::refusal::chain(error));
-        let mut last = self.complaint.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.as_deref() != Some(&text) {
-            warn!("{text}");
-            *last = Some(text);
-        }
-    }
-
-    fn collect_if_due(&self) -> Result<(), Refusal> {
-        let now = self.clock.now().now;
-        let mut core = self.core();
-        let due = core
-            .collected
-            .is_none_or(|last| now.seconds_since(last).abs() >= COLLECT_SECONDS);
-        if !due {
-            return Ok(());
-        }
-        core.collected = Some(now);
-        drop(core);
-        self.collect()
-    }
-
-    /// Removes uploads that nobody has listed for [`ABANDONED_SECONDS`], and what a killed process left.
-    ///
-    /// # Errors
-    /// Those of the disk.
-    pub fn collect(&self) -> Result<(), Refusal> {
-        let now = self.clock.now().now;
-        let _alone = self.collecting.lock().unwrap_or_else(PoisonError::into_inner);
-        let keep = {
-            let mut core = self.core();
-            if core.recovering {
-                return Ok(());
-            }
-            let change = core.database.begin()?;
-            change.forget_abandoned(now.plus_seconds(-ABANDONED_SECONDS))?;
-            change.commit()?;
-            let mut keep: HashSet<_> = core.database.uploads()?;
-            keep.extend(core.listing.digests());
-            keep
-        };
-        self.uploads.close_idle_but(&keep);
-        let freed = self.storage.collect(&keep)?;
-        if freed > 0 {
-            info!(bytes = freed, "abandoned uploads removed");
-        }
-        Ok(())
-    }
-
     /// The repository, at a glance.
     ///
     /// # Errors
@@ -492,18 +372,6 @@ impl Repository {
             bytes,
             reports,
         })
-    }
-
-    /// Gives the lease back, so that another process need not wait for it to run out.
-    pub fn release(&self) {
-        let mut core = self.core();
-        let dropped = core.database.begin().and_then(|change| {
-            change.drop_lease(Some(self.lease.holder()))?;
-            change.commit()
-        });
-        if let Err(error) = dropped {
-            warn!(%error, "the lease could not be given back; it runs out by itself");
-        }
     }
 }
 

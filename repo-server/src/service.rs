@@ -14,6 +14,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use crate::clock::Floored;
 use crate::config::Folder;
 use crate::limits::TICK;
 use crate::{Config, Limits, Repository, control_socket, http};
@@ -54,15 +55,16 @@ impl Server {
         let folder = Folder::new(dir);
         let config = Config::load(dir)?;
         let identity = identity(&folder, &config)?;
+        let clock = Arc::new(Floored::new(options.clock));
         let tls = mtls::reload::watch(
             vec![folder.tls(), folder.tls_key(), folder.ca()],
-            tls_settings(folder.clone(), identity.site.clone(), options.clock.clone()),
+            tls_settings(folder.clone(), identity.site.clone(), clock.clone()),
         )?;
 
         let opened = {
-            let (folder, identity, options) = (folder.clone(), identity, options.clone());
+            let (folder, limits) = (folder.clone(), options.limits.clone());
             tokio::task::spawn_blocking(move || {
-                let repository = Repository::open(&folder, identity, options.limits, options.clock)?;
+                let repository = Repository::open(&folder, identity, limits, clock)?;
                 repository.tick();
                 anyhow::Ok(repository)
             })

@@ -12,7 +12,6 @@ use protocol::{Name, Role, UpdateId};
 use release::{Form, Health, How, Kind, Release, Run, Withdrawn};
 use repo_server::{Limits, Options, Server};
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
-use rustls::pki_types::PrivatePkcs8KeyDer;
 use tempfile::TempDir;
 use tuf::clock::Believed;
 use tuf::editor::{RootEditor, TargetsEditor};
@@ -36,6 +35,10 @@ impl Clock for Manual {
 }
 
 impl Manual {
+    pub(crate) fn at(now: UnixTime) -> Self {
+        Self(AtomicI64::new(now.0))
+    }
+
     pub(crate) fn forward(&self, seconds: i64) {
         self.0.fetch_add(seconds, Ordering::SeqCst);
     }
@@ -60,6 +63,7 @@ pub(crate) struct Site {
     pub(crate) online_key: Ed25519Signer,
     pub(crate) clock: Arc<Manual>,
     issued: Mutex<Vec<(Role, String, Issued)>>,
+    began: UnixTime,
 }
 
 fn pem(pkcs8: &[u8]) -> String {
@@ -70,12 +74,21 @@ fn pem(pkcs8: &[u8]) -> String {
 
 impl Site {
     pub(crate) fn new() -> Self {
+        Self::at(NOW)
+    }
+
+    /// For the real program, which has the real clock.
+    pub(crate) fn at_the_real_time() -> Self {
+        Self::at(mtls::SystemClock.now().now)
+    }
+
+    fn at(began: UnixTime) -> Self {
         let dir = TempDir::new().unwrap();
-        let authority = SiteAuthority::create(&name("plant"), NOW).unwrap();
+        let authority = SiteAuthority::create(&name("plant"), began).unwrap();
         let (root_key, _) = Ed25519Signer::generate().unwrap();
         let (targets_key, _) = Ed25519Signer::generate().unwrap();
         let (online_key, pkcs8) = Ed25519Signer::generate().unwrap();
-        let root = RootEditor::new(NOW.plus_seconds(365 * DAY))
+        let root = RootEditor::new(began.plus_seconds(365 * DAY))
             .add_key(&tuf::Role::Root, root_key.public_key())
             .add_key(&tuf::Role::Targets, targets_key.public_key())
             .add_key(&tuf::Role::Snapshot, online_key.public_key())
@@ -95,8 +108,9 @@ impl Site {
                 targets: None,
             }),
             online_key,
-            clock: Arc::new(Manual(AtomicI64::new(NOW.0))),
+            clock: Arc::new(Manual::at(began)),
             issued: Mutex::default(),
+            began,
         };
         site.write_folder(&site.repository(), &pkcs8);
         site
@@ -111,7 +125,7 @@ impl Site {
     pub(crate) fn write_folder(&self, dir: &Path, online_pkcs8: &[u8]) {
         let issued = self
             .authority
-            .issue(Role::Repository, &name("store"), &[], life::LEAF, NOW)
+            .issue(Role::Repository, &name("store"), &[], life::LEAF, self.began)
             .unwrap();
         durable::create_dir(dir, 0o700).unwrap();
         let write = |file: &str, bytes: &[u8], mode| durable::replace(dir.join(file), bytes, mode).unwrap();
@@ -166,7 +180,7 @@ impl Site {
         if !issued.iter().any(|(r, n, _)| *r == role && n == who) {
             let new = self
                 .authority
-                .issue(role, &name(who), &[], life::LEAF, NOW)
+                .issue(role, &name(who), &[], life::LEAF, self.began)
                 .unwrap();
             issued.push((role, who.to_owned(), new));
         }
@@ -221,6 +235,17 @@ impl Site {
     /// Remembers a targets file as the newest on the author's desk.
     pub(crate) fn keep(&self, targets: Vec<u8>) {
         self.author.lock().unwrap().targets = Some(targets);
+    }
+
+    pub(crate) fn publish_request(&self, targets: &[u8]) -> Publish {
+        let version = version_of(targets);
+        Publish {
+            update: Some(UpdateId::from_random([7; 16])),
+            expects: version - 1,
+            roots: Vec::new(),
+            targets: vec![role_file(&format!("{version}.targets.json"), targets)],
+            events: Vec::new(),
+        }
     }
 
     pub(crate) fn roots(&self) -> Vec<RoleFile> {
@@ -369,14 +394,7 @@ impl Running<'_> {
     }
 
     pub(crate) fn request(&self, targets: &[u8]) -> Publish {
-        let version = version_of(targets);
-        Publish {
-            update: Some(UpdateId::from_random([7; 16])),
-            expects: version - 1,
-            roots: Vec::new(),
-            targets: vec![role_file(&format!("{version}.targets.json"), targets)],
-            events: Vec::new(),
-        }
+        self.site.publish_request(targets)
     }
 
     /// Publishes signed targets and expects a receipt.
@@ -425,13 +443,4 @@ pub(crate) async fn problem(response: Response) -> (StatusCode, Problem) {
     let text = response.text().await.unwrap();
     let problem = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{status}: {text}"));
     (status, problem)
-}
-
-/// The PKCS#8 bytes of a PEM file.
-pub(crate) fn pkcs8_of(path: &Path) -> Vec<u8> {
-    use rustls::pki_types::pem::PemObject as _;
-    PrivatePkcs8KeyDer::from_pem_file(path)
-        .unwrap()
-        .secret_pkcs8_der()
-        .to_vec()
 }
