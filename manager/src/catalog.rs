@@ -18,7 +18,7 @@ pub(crate) struct Offer {
     pub(crate) mirrored: bool,
 }
 
-/// The newest releases, per component; several of one version may fit different hardware.
+/// The newest releases, per component: the newest one for each processor and hardware, newest first.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Catalog {
     pub(crate) newest: BTreeMap<Component, Vec<Offer>>,
@@ -27,20 +27,27 @@ pub(crate) struct Catalog {
 impl Catalog {
     /// Reads the trusted targets; what is not a release of ours is passed over. Withdrawn ones are not offered.
     pub(crate) fn read(state: &TrustedState, mirrored: impl Fn(&Digest, u64) -> bool) -> Self {
+        let offers = state
+            .all_targets()
+            .filter_map(|(name, target)| offer(name, target, &mirrored));
+        Self::of(offers)
+    }
+
+    fn of(offers: impl Iterator<Item = Offer>) -> Self {
         let mut newest: BTreeMap<Component, Vec<Offer>> = BTreeMap::new();
-        for (name, target) in state.all_targets() {
-            let Some(offer) = offer(name, target, &mirrored) else {
-                continue;
-            };
+        for offer in offers {
             let held = newest.entry(offer.release.component.clone()).or_default();
             match held
-                .first()
-                .map(|first| first.release.version.cmp(&offer.release.version))
+                .iter_mut()
+                .find(|held| same_hardware(&held.release, &offer.release))
             {
-                Some(std::cmp::Ordering::Greater) => {}
-                Some(std::cmp::Ordering::Equal) => held.push(offer),
-                _ => *held = vec![offer],
+                Some(held) if held.release.version >= offer.release.version => {}
+                Some(held) => *held = offer,
+                None => held.push(offer),
             }
+        }
+        for held in newest.values_mut() {
+            held.sort_by(|a, b| b.release.version.cmp(&a.release.version));
         }
         Self { newest }
     }
@@ -52,6 +59,11 @@ impl Catalog {
     pub(crate) fn by_digest(&self, digest: &Digest) -> Option<&Offer> {
         self.offers().find(|offer| offer.digest == *digest)
     }
+}
+
+/// Whether two releases are for the same devices.
+fn same_hardware(a: &Release, b: &Release) -> bool {
+    a.arch == b.arch && a.hardware == b.hardware
 }
 
 fn offer(name: &str, target: &tuf::TargetFile, mirrored: &impl Fn(&Digest, u64) -> bool) -> Option<Offer> {

@@ -51,8 +51,8 @@ struct Device {
     streams: Vec<(u64, mpsc::Sender<Push>)>,
     sent: VecDeque<Sent>,
     downloads: Arc<AtomicUsize>,
-    /// Boot ids of connections that said hello, newest last.
-    boots: VecDeque<(String, Instant)>,
+    /// Boot ids of the machine that said hello, newest last.
+    boots: VecDeque<String>,
 }
 
 /// All devices on the list, in memory; the database has what must survive.
@@ -62,6 +62,15 @@ pub(crate) struct Fleet {
     rollbacks: Mutex<HashMap<UpdateId, Vec<Name>>>,
     stopped: Mutex<BTreeMap<UpdateId, String>>,
     numbers: AtomicU64,
+}
+
+/// Why a device gets no event stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoStream {
+    /// It is not on the list.
+    Unknown,
+    /// It has its share of them: a further one displaces nobody, and half-open ones end by themselves.
+    TooMany,
 }
 
 /// An order that was sent, for the record.
@@ -94,9 +103,15 @@ impl Fleet {
         self.stopped.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a device on the list, or replaces what is known of its enrolment.
+    /// Puts a device on the list, or replaces what is known of its enrolment. What another machine told under the
+    /// name is forgotten.
     pub(crate) fn put(&self, name: Name, enrolment: Enrolment) {
-        self.devices().entry(name).or_default().enrolment = enrolment;
+        let mut devices = self.devices();
+        let device = devices.entry(name).or_default();
+        if device.enrolment.at != enrolment.at {
+            *device = Device::default();
+        }
+        device.enrolment = enrolment;
     }
 
     /// A device has enrolled: what was told under its name before is another life's.
@@ -148,32 +163,26 @@ impl Fleet {
         }
     }
 
-    /// Takes a hello. True if two machines seem to speak under this name: another boot id was heard a moment
-    /// ago, more than once in turns.
+    /// Takes a hello. True if two machines speak under this name: a boot id comes back after another one.
+    ///
+    /// No honest device looks like that, however often it connects anew, from wherever: a machine that reboots never
+    /// speaks under an old boot id again. (A hello that was delayed may carry an older report counter: contradictory
+    /// reports are told by their digests.)
     pub(crate) fn hello(&self, name: &Name, hello: Hello) -> bool {
         let mut devices = self.devices();
         let Some(device) = devices.get_mut(name) else {
             return false;
         };
-        let now = Instant::now();
-        if device.boots.back().is_none_or(|(boot, _)| *boot != hello.boot_id) {
-            device.boots.push_back((hello.boot_id.clone(), now));
-            if device.boots.len() > limits::BOOTS_PER_DEVICE {
+        let known = device.boots.contains(&hello.boot_id);
+        let same = device.boots.back() == Some(&hello.boot_id);
+        if !same {
+            if device.boots.len() >= limits::BOOTS_PER_DEVICE {
                 device.boots.pop_front();
             }
+            device.boots.push_back(hello.boot_id.clone());
         }
-        // A machine that reboots never speaks under an old boot id again; two machines take turns.
-        let turns = device
-            .boots
-            .iter()
-            .filter(|(boot, _)| *boot == hello.boot_id)
-            .count();
-        let counter_fell = device
-            .hello
-            .as_ref()
-            .is_some_and(|old| old.report_counter > hello.report_counter);
         device.hello = Some(hello);
-        turns > 1 || counter_fell
+        known && !same
     }
 
     /// A report says how an update ended and what runs now.
@@ -211,17 +220,17 @@ impl Fleet {
         (place.0.fetch_add(1, Ordering::AcqRel) < limits::DOWNLOADS_PER_DEVICE).then_some(place)
     }
 
-    /// Opens an event stream; the number closes it again. The oldest goes if there are too many.
-    pub(crate) fn open_stream(&self, name: &Name) -> Option<(u64, mpsc::Receiver<Push>)> {
+    /// Opens an event stream; the number closes it again.
+    pub(crate) fn open_stream(&self, name: &Name) -> Result<(u64, mpsc::Receiver<Push>), NoStream> {
         let mut devices = self.devices();
-        let device = devices.get_mut(name)?;
+        let device = devices.get_mut(name).ok_or(NoStream::Unknown)?;
+        if device.streams.len() >= limits::STREAMS_PER_DEVICE {
+            return Err(NoStream::TooMany);
+        }
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = mpsc::channel(limits::STREAM_BACKLOG);
-        if device.streams.len() >= limits::STREAMS_PER_DEVICE {
-            device.streams.remove(0);
-        }
         device.streams.push((number, sender));
-        Some((number, receiver))
+        Ok((number, receiver))
     }
 
     pub(crate) fn close_stream(&self, name: &Name, number: u64) {
@@ -274,17 +283,21 @@ impl Fleet {
         ordered
     }
 
-    /// A device rolled an update back. Gives the reason if the update is to be stopped now: max(2, 5 %) of the
-    /// devices rolled it back (DESIGN section 6).
-    pub(crate) fn rolled_back(&self, update: UpdateId, name: &Name) -> Option<String> {
-        let devices = self.count();
+    /// A device rolled an update back. Gives the reason if the update is to be stopped now: max(2, 5 %) of its
+    /// devices rolled it back (DESIGN section 6). Its devices are those that it fits.
+    pub(crate) fn rolled_back(&self, update: UpdateId, name: &Name, catalog: &Catalog) -> Option<String> {
+        let offers: Vec<&Offer> = catalog.offers().filter(|offer| offer.update == update).collect();
+        let meant = |device: &&Device| {
+            let hello = device.hello.as_ref();
+            hello.is_some_and(|hello| offers.iter().any(|offer| fits(offer, hello)))
+        };
+        let devices = self.devices().values().filter(meant).count();
         let mut rollbacks = self.rollbacks();
         let names = rollbacks.entry(update).or_default();
         if !names.contains(name) {
             names.push(name.clone());
         }
-        let limit = devices.div_ceil(20).max(2);
-        if names.len() < limit || self.stops().contains_key(&update) {
+        if names.len() < tolerated(devices) || self.stops().contains_key(&update) {
             return None;
         }
         Some(format!("{} of {devices} devices rolled it back", names.len()))
@@ -410,9 +423,20 @@ impl Device {
     }
 }
 
+/// Roll backs at which a release is stopped, of so many devices.
+fn tolerated(devices: usize) -> usize {
+    devices.div_ceil(20).max(2)
+}
+
 fn fits(offer: &Offer, hello: &Hello) -> bool {
     let release = &offer.release;
-    release.arch.is_none_or(|arch| arch == hello.arch)
+    let agent = release.requires.agent.as_ref().is_none_or(|wanted| {
+        // A version that cannot be read is the device's to judge.
+        let agent = hello.agent.parse::<release::Version>();
+        agent.map_or(true, |agent| wanted.matches(agent.semver()))
+    });
+    agent
+        && release.arch.is_none_or(|arch| arch == hello.arch)
         && (release.hardware.is_empty() || release.hardware.iter().any(|id| hello.hardware.contains(id)))
 }
 
@@ -464,4 +488,130 @@ pub(crate) fn outcome_of(report: &protocol::Report) -> Option<DeviceOutcome> {
         outcome,
         reason: report.reason.clone(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::UpdateId;
+    use release::{Arch, Form, How, Manifest, Run};
+
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        text.parse().unwrap()
+    }
+
+    fn hello(boot: &str, counter: u64) -> Hello {
+        Hello {
+            agent: "0.1.0".into(),
+            arch: Arch::X86_64,
+            hardware: vec!["board-1".into()],
+            boot_id: boot.into(),
+            report_counter: counter,
+            time_known: true,
+            trouble: None,
+            components: Vec::new(),
+        }
+    }
+
+    fn fleet(names: &[&str]) -> Fleet {
+        let fleet = Fleet::default();
+        for text in names {
+            fleet.put(name(text), Enrolment::default());
+            fleet.hello(&name(text), hello(text, 0));
+        }
+        fleet
+    }
+
+    fn offer(version: &str, change: impl FnOnce(&mut release::Release)) -> Offer {
+        let run = Run::plain(How::Exec, "run".parse().unwrap());
+        let manifest = Manifest::new("app".parse().unwrap(), version.parse().unwrap(), run);
+        let update = UpdateId::from_random([7; 16]);
+        let mut release = manifest.release(
+            update.to_string(),
+            1,
+            Form::Package,
+            "app.tar".into(),
+            UnixTime(0),
+        );
+        change(&mut release);
+        Offer {
+            update,
+            target: release.target_path().unwrap(),
+            digest: Digest::of(version.as_bytes()),
+            length: 1,
+            release,
+            mirrored: true,
+        }
+    }
+
+    #[test]
+    fn a_boot_id_that_comes_back_is_a_second_machine_and_nothing_else_is() {
+        let fleet = fleet(&["pump"]);
+        let pump = name("pump");
+        // Ten thousand honest reconnects, reboots among them, counters late or early.
+        for round in 0..10_000_u64 {
+            let boot = format!("boot-{}", round / 100);
+            assert!(!fleet.hello(&pump, hello(&boot, round % 7)), "round {round}");
+        }
+        assert!(!fleet.hello(&pump, hello("copy", 0)));
+        assert!(fleet.hello(&pump, hello("boot-99", 0)));
+        assert!(fleet.hello(&pump, hello("copy", 0)));
+    }
+
+    #[test]
+    fn a_machine_that_enrols_anew_is_not_taken_for_a_copy() {
+        let fleet = fleet(&["pump"]);
+        let pump = name("pump");
+        fleet.hello(&pump, hello("other", 9));
+        let enrolment = Enrolment {
+            at: Some(UnixTime(5)),
+            ..Enrolment::default()
+        };
+        fleet.put(pump.clone(), enrolment);
+        assert!(!fleet.hello(&pump, hello("pump", 0)));
+    }
+
+    #[test]
+    fn a_further_stream_displaces_nobody() {
+        let fleet = fleet(&["pump"]);
+        let pump = name("pump");
+        let mut open: Vec<_> = (0..limits::STREAMS_PER_DEVICE)
+            .map(|_| fleet.open_stream(&pump).unwrap())
+            .collect();
+        assert_eq!(fleet.open_stream(&pump).unwrap_err(), NoStream::TooMany);
+        fleet.refresh_all(Refresh { timestamp: 1 });
+        assert!(open.iter_mut().all(|(_, stream)| stream.try_recv().is_ok()));
+        fleet.close_stream(&pump, open[3].0);
+        assert!(fleet.open_stream(&pump).is_ok());
+        assert_eq!(fleet.open_stream(&name("x")).unwrap_err(), NoStream::Unknown);
+    }
+
+    #[test]
+    fn two_or_five_percent_of_its_devices_stop_a_release() {
+        for (devices, limit) in [(1, 2), (3, 2), (40, 2), (41, 3), (100, 5), (10_000, 500)] {
+            assert_eq!(tolerated(devices), limit, "{devices}");
+        }
+        let fleet = fleet(&["a", "b", "c"]);
+        let offer = offer("1.0.0", |_| {});
+        let catalog = Catalog {
+            newest: BTreeMap::from([(offer.release.component.clone(), vec![offer.clone()])]),
+        };
+        assert_eq!(fleet.rolled_back(offer.update, &name("a"), &catalog), None);
+        assert_eq!(fleet.rolled_back(offer.update, &name("a"), &catalog), None);
+        let reason = fleet.rolled_back(offer.update, &name("b"), &catalog).unwrap();
+        assert_eq!(reason, "2 of 3 devices rolled it back");
+    }
+
+    #[test]
+    fn a_release_goes_to_the_devices_it_is_for() {
+        let fits_here = |change: fn(&mut release::Release)| fits(&offer("1.0.0", change), &hello("b", 0));
+        assert!(fits_here(|_| {}));
+        assert!(fits_here(|release| release.arch = Some(Arch::X86_64)));
+        assert!(!fits_here(|release| release.arch = Some(Arch::Aarch64)));
+        assert!(fits_here(|release| release.hardware = vec!["board-1".into()]));
+        assert!(!fits_here(|release| release.hardware = vec!["board-2".into()]));
+        assert!(fits_here(|release| release.requires.agent = ">=0.1".parse().ok()));
+        assert!(!fits_here(|release| release.requires.agent = ">=2".parse().ok()));
+    }
 }

@@ -9,6 +9,7 @@ use certs::DeviceAuthority;
 use durable::{RecordLog, Store, TrustStore};
 use mtls::serve::Connections;
 use mtls::{Clock as _, Credentials, FlooredClock, SiteCa};
+use protocol::limits::MAX_REASON;
 use protocol::{Event, Identity, Name, Step};
 use tokio::sync::{Semaphore, watch};
 use tuf::UnixTime;
@@ -19,6 +20,7 @@ use crate::database::Database;
 use crate::downloader::Downloader;
 use crate::fleet::Fleet;
 use crate::journal::Journal;
+use crate::limits;
 use crate::outbox::Outbox;
 use crate::secrets::{Passwords, Pepper};
 
@@ -29,8 +31,30 @@ pub(crate) struct Metadata {
     pub(crate) files: BTreeMap<String, Bytes>,
     /// Version of the timestamp role; 0 while empty.
     pub(crate) timestamp: u64,
-    /// What `files` is put together of, the newest first.
-    pub(crate) generations: VecDeque<BTreeMap<String, Bytes>>,
+    /// The versioned files of the newest sets, newest first.
+    generations: VecDeque<BTreeMap<String, Bytes>>,
+}
+
+impl Metadata {
+    /// The next set. Files of the generations before stay for devices in the middle of a refresh; versions in the
+    /// names tell them apart.
+    pub(crate) fn after(old: &Self, files: BTreeMap<String, Bytes>, timestamp: u64) -> Self {
+        let mut generations = old.generations.clone();
+        let versioned = |(name, bytes): (&String, &Bytes)| {
+            (name != "timestamp.json").then(|| (name.clone(), bytes.clone()))
+        };
+        generations.push_front(files.iter().filter_map(versioned).collect());
+        generations.truncate(limits::KEPT_GENERATIONS);
+        let mut all = files;
+        for (name, bytes) in generations.iter().skip(1).flatten() {
+            all.entry(name.clone()).or_insert_with(|| bytes.clone());
+        }
+        Self {
+            files: all,
+            timestamp,
+            generations,
+        }
+    }
 }
 
 /// The gateway.
@@ -81,6 +105,23 @@ impl Gateway {
 
     /// Tells a step of this gateway to whoever watches, and keeps it for its report.
     pub(crate) fn step(&self, step: Step, offer: &Offer, device: Option<&Name>, bytes: Option<u64>) {
+        self.tell(step, offer, device, bytes, None);
+    }
+
+    /// Tells that this gateway could not get a release, and why.
+    pub(crate) fn failed(&self, offer: &Offer, reason: &str) {
+        let reason = reason.chars().take(MAX_REASON).collect();
+        self.tell(Step::Failed, offer, None, None, Some(reason));
+    }
+
+    fn tell(
+        &self,
+        step: Step,
+        offer: &Offer,
+        device: Option<&Name>,
+        bytes: Option<u64>,
+        reason: Option<String>,
+    ) {
         let event = Event {
             update: offer.update,
             actor: self.identity.clone(),
@@ -91,9 +132,33 @@ impl Gateway {
             at: mtls::stamp(),
             bytes,
             total: Some(offer.length),
-            reason: None,
+            reason,
         };
         self.outbox.own_step(event.clone());
         self.journal.step(event);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_in_the_middle_of_a_refresh_still_finds_its_files() {
+        let mut served = Metadata::default();
+        for version in 1..=20_u64 {
+            let names = ["timestamp.json".to_owned(), format!("{version}.snapshot.json")];
+            let files = names.map(|name| (name, Bytes::from(version.to_string())));
+            served = Metadata::after(&served, files.into(), version);
+        }
+        assert_eq!(served.timestamp, 20);
+        assert_eq!(served.files["timestamp.json"], "20");
+        for version in 17..=20 {
+            assert_eq!(
+                served.files[&format!("{version}.snapshot.json")],
+                version.to_string()
+            );
+        }
+        assert_eq!(served.files.len(), 1 + limits::KEPT_GENERATIONS);
     }
 }

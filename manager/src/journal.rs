@@ -116,8 +116,8 @@ impl Journal {
         }));
     }
 
-    /// Raises an alarm; one with the same key is replaced. Says so once.
-    pub fn alarm(&self, at: UnixTime, key: &str, text: &str) {
+    /// Raises an alarm; one with the same key is replaced. Says so once, and gives whether it was new.
+    pub fn alarm(&self, at: UnixTime, key: &str, text: &str) -> bool {
         {
             let mut inner = self.lock();
             let known = inner
@@ -125,7 +125,7 @@ impl Journal {
                 .iter()
                 .any(|(other, old)| other == key && old == text);
             if known {
-                return;
+                return false;
             }
             inner.alarms.retain(|(other, _)| other != key);
             if inner.alarms.len() >= limits::ALARMS {
@@ -135,6 +135,7 @@ impl Journal {
         }
         let id = key.split(':').next().unwrap_or(key);
         self.message(at, Level::Error, &format!("manager.alarm.{id}"), text.to_owned());
+        true
     }
 
     /// Ends an alarm.

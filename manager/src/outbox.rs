@@ -16,10 +16,12 @@ use crate::gateway::Gateway;
 use crate::limits;
 use crate::repository::Repository;
 
-/// Own steps that wait for their report, and a bell for the forwarder.
+/// Own steps that wait for their report, and bells for the two tasks.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     own: Mutex<BTreeMap<UpdateId, Vec<Event>>>,
+    steps: Notify,
+    /// Rung when there is a report to pass on.
     pub(crate) bell: Notify,
 }
 
@@ -35,7 +37,7 @@ impl Outbox {
             steps.push(event);
         }
         drop(own);
-        self.bell.notify_one();
+        self.steps.notify_one();
     }
 
     fn take(&self) -> Vec<(UpdateId, Vec<Event>)> {
@@ -60,26 +62,34 @@ pub(crate) fn enqueue(db: &rusqlite::Connection, relayed: &RelayedReport) -> rus
     Ok(())
 }
 
-/// Writes and forwards reports for ever: own steps are collected for a moment, then reported.
-pub(crate) async fn run(gateway: Arc<Gateway>, repositories: Vec<Repository>) {
-    let mut wait = limits::FETCH_BACKOFF;
+/// Writes this gateway's own reports for ever: steps are collected for a moment, then reported together.
+pub(crate) async fn own(gateway: Arc<Gateway>) {
     loop {
-        gateway.outbox.bell.notified().await;
+        gateway.outbox.steps.notified().await;
         tokio::time::sleep(limits::OWN_REPORT_WAIT).await;
         for (update, events) in gateway.outbox.take() {
             if let Err(error) = own_report(&gateway, update, events).await {
                 tracing::warn!(%error, "the gateway's own report could not be kept");
             }
         }
+        gateway.outbox.bell.notify_one();
+    }
+}
+
+/// Passes reports on for ever, as soon as there are any; what an earlier run left goes first.
+pub(crate) async fn run(gateway: Arc<Gateway>, repositories: Vec<Repository>) {
+    let mut wait = limits::FETCH_BACKOFF;
+    loop {
         match forward(&gateway, &repositories).await {
-            Ok(()) => wait = limits::FETCH_BACKOFF,
+            Ok(()) => {
+                wait = limits::FETCH_BACKOFF;
+                gateway.outbox.bell.notified().await;
+            }
             Err(error) => {
                 tracing::debug!(%error, "reports wait for the repository");
-                let jitter =
-                    crate::secrets::jitter() % u64::try_from(wait.as_millis()).unwrap_or(1000).max(1);
-                tokio::time::sleep(Duration::from_millis(jitter)).await;
+                let most = u64::try_from(wait.as_millis()).unwrap_or(1000).max(1);
+                tokio::time::sleep(Duration::from_millis(crate::secrets::jitter() % most)).await;
                 wait = (wait * 2).min(limits::FETCH_BACKOFF_MAX);
-                gateway.outbox.bell.notify_one();
             }
         }
     }
@@ -144,26 +154,32 @@ async fn own_report(gateway: &Gateway, update: UpdateId, events: Vec<Event>) -> 
 
 /// Sends what is there, batch by batch, to the first repository that takes it.
 async fn forward(gateway: &Gateway, repositories: &[Repository]) -> anyhow::Result<()> {
+    let mut most = limits::FORWARD_BATCH;
     loop {
-        let batch = gateway.database.run(batch).await?;
-        let Some(last) = batch.last().map(|(seq, _)| *seq) else {
+        let rows = gateway.database.run(move |db| batch(db, most)).await?;
+        let Some(last) = rows.last().map(|(seq, _)| *seq) else {
             return Ok(());
         };
-        let mut reports = Vec::with_capacity(batch.len());
-        for (_, body) in &batch {
+        let mut reports = Vec::with_capacity(rows.len());
+        for (_, body) in &rows {
             reports.push(serde_json::from_str::<RelayedReport>(body)?);
         }
-        let mut outcome = Err(anyhow::anyhow!("no repository is configured"));
-        for repository in repositories {
-            match repository.reports(&reports).await {
-                Ok(_) => {
-                    outcome = Ok(());
-                    break;
-                }
-                Err(error) => outcome = Err(error.into()),
+        match offer(repositories, &reports).await? {
+            Offered::Taken => most = limits::FORWARD_BATCH,
+            // One of them is to blame: find it, so that it holds up no other.
+            Offered::Refused(_) if rows.len() > 1 => {
+                most = 1;
+                continue;
+            }
+            Offered::Refused(reason) => {
+                let sender = reports.first().map(|report| report.sender.to_string());
+                let text = format!(
+                    "the repository will never take a report of {}: {reason}",
+                    sender.unwrap_or_default()
+                );
+                gateway.journal.alarm(gateway.now(), "report-refused", &text);
             }
         }
-        outcome?;
         gateway
             .database
             .run(move |db| db.execute("DELETE FROM outbox WHERE seq <= ?1", [last]))
@@ -171,9 +187,29 @@ async fn forward(gateway: &Gateway, repositories: &[Repository]) -> anyhow::Resu
     }
 }
 
-fn batch(db: &rusqlite::Connection) -> rusqlite::Result<Vec<(i64, String)>> {
+enum Offered {
+    Taken,
+    /// Read and refused: the same bytes will be refused again.
+    Refused(String),
+}
+
+async fn offer(repositories: &[Repository], reports: &[RelayedReport]) -> anyhow::Result<Offered> {
+    let mut outcome = Err(anyhow::anyhow!("no repository is configured"));
+    for repository in repositories {
+        match repository.reports(reports).await {
+            Ok(_) => return Ok(Offered::Taken),
+            Err(error) if error.is_verdict() => outcome = Ok(Offered::Refused(error.to_string())),
+            Err(error) if outcome.is_err() => outcome = Err(error.into()),
+            Err(_) => {}
+        }
+    }
+    outcome
+}
+
+/// The oldest reports, as many as fit one request.
+fn batch(db: &rusqlite::Connection, most: usize) -> rusqlite::Result<Vec<(i64, String)>> {
     let mut statement = db.prepare("SELECT seq, body FROM outbox ORDER BY seq LIMIT ?1")?;
-    let rows = statement.query_map([i64::try_from(limits::FORWARD_BATCH).unwrap_or(64)], |row| {
+    let rows = statement.query_map([i64::try_from(most).unwrap_or(1)], |row| {
         Ok((row.get(0)?, row.get::<_, String>(1)?))
     })?;
     let (mut all, mut size) = (Vec::new(), 0);

@@ -168,7 +168,7 @@ async fn note(gateway: &Gateway, name: &Name, report: &Report) {
             "a roll back could not be written down"
         );
     }
-    if let Some(reason) = gateway.fleet.rolled_back(update, name) {
+    if let Some(reason) = gateway.fleet.rolled_back(update, name, &gateway.catalog()) {
         stop(gateway, &last, reason).await;
     }
 }

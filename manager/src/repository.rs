@@ -41,6 +41,12 @@ pub(crate) enum RemoteError {
 }
 
 impl RemoteError {
+    /// The repository has read what was sent and will never take it.
+    pub(crate) fn is_verdict(&self) -> bool {
+        matches!(self, Self::Refused { status, .. } if matches!(*status,
+            StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNPROCESSABLE_ENTITY))
+    }
+
     /// The repository was restored from a backup and waits for what it has forgotten.
     pub(crate) fn is_recovering(&self) -> bool {
         matches!(self, Self::Refused { code, .. } if code == "recovering")
@@ -136,25 +142,19 @@ impl Repository {
         serde_json::from_slice(&body).map_err(RemoteError::Malformed)
     }
 
-    /// A target's bytes from `offset` on. The answer's status says whether the offset was honoured.
+    /// A target's bytes from `offset` on. The answer says whether the offset was honoured.
     pub(crate) async fn target(
         &self,
         name: &str,
         digest: &Digest,
         offset: u64,
-    ) -> Result<(u64, Response), RemoteError> {
+    ) -> Result<Response, RemoteError> {
         let path = tuf::target_path(name, digest);
         let mut request = self.http.get(self.url(&format!("targets/{path}")));
         if offset > 0 {
             request = request.header(header::RANGE, format!("bytes={offset}-"));
         }
-        let response = self.send(request).await?;
-        let from = if response.status() == StatusCode::PARTIAL_CONTENT {
-            offset
-        } else {
-            0
-        };
-        Ok((from, response))
+        self.send(request).await
     }
 
     /// The repository's events: calls `wake` for each; ends when the stream does.

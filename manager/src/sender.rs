@@ -25,7 +25,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tuf::Digest;
 
-use crate::fleet::{Download, Push};
+use crate::fleet::{Download, NoStream, Push};
 use crate::gateway::Gateway;
 use crate::journal::Level;
 use crate::secrets::Use;
@@ -226,14 +226,18 @@ async fn events(
     axum::Extension(Device(name)): axum::Extension<Device>,
     peer: Peer,
 ) -> Result<Response, Refusal> {
-    let gone = || {
-        Refusal::new(
+    let (number, receiver) = gateway.fleet.open_stream(&name).map_err(|why| match why {
+        NoStream::Unknown => Refusal::new(
             StatusCode::UNAUTHORIZED,
             "not-on-the-list",
             "this device is not on the list",
-        )
-    };
-    let (number, receiver) = gateway.fleet.open_stream(&name).ok_or_else(gone)?;
+        ),
+        NoStream::TooMany => Refusal::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too-many-streams",
+            "this device has its share of event streams: try again",
+        ),
+    })?;
     let detail = format!("{name} at {}", peer.addr.ip());
     gateway
         .journal

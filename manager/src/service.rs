@@ -75,10 +75,12 @@ pub async fn run(dir: &Path, shutdown: CancellationToken) -> Result<()> {
         tasks.spawn(metrics::serve(gateway.clone(), listener, shutdown.clone()));
     }
     tasks.spawn(downloader::run(gateway.clone(), repositories.to_vec()));
+    tasks.spawn(downloader::fetch(gateway.clone(), repositories.to_vec()));
     if gateway.config.events {
         tasks.spawn(downloader::listen(gateway.clone(), repositories.to_vec()));
     }
     tasks.spawn(outbox::run(gateway.clone(), repositories.to_vec()));
+    tasks.spawn(outbox::own(gateway.clone()));
     tasks.spawn(reconcile(gateway.clone()));
     let (answering, known) = (gateway.clone(), repositories.clone());
     tasks.spawn(async move {
@@ -143,6 +145,7 @@ fn open(config: Config, paths: Paths) -> Result<Gateway> {
     let database = Database::open(&paths.database())?;
     let devices: i64 =
         database.run_now(|db| db.query_row("SELECT COUNT(*) FROM devices", [], |row| row.get(0)))?;
+    let running = database.run_now(Downloader::was_running)?;
     let pepper = Pepper::open(&paths.pepper(), devices == 0)?;
     let mirror = Store::open(paths.mirror())?;
     let catalog = Catalog::read(&state, |digest, length| mirror.has(digest) == Some(length));
@@ -168,7 +171,7 @@ fn open(config: Config, paths: Paths) -> Result<Gateway> {
         catalog: watch::channel(Arc::new(catalog)).0,
         addresses: Mutex::default(),
         stale_since: Mutex::default(),
-        downloader: Downloader::new(state.clone()),
+        downloader: Downloader::new(state.clone(), running),
         config,
         paths,
     };
@@ -328,7 +331,9 @@ fn load_fleet(gateway: &Gateway) -> Result<()> {
         gateway.fleet.stop(update.parse::<UpdateId>()?, reason);
     }
     for (update, device) in pairs("SELECT update_id, device FROM rollbacks")? {
-        gateway.fleet.rolled_back(update.parse()?, &device.parse()?);
+        gateway
+            .fleet
+            .rolled_back(update.parse()?, &device.parse()?, &gateway.catalog());
     }
     Ok(())
 }

@@ -10,6 +10,7 @@
 mod access;
 mod backup;
 mod device;
+mod fetch;
 mod mirror;
 mod releases;
 mod repository;
