@@ -8,8 +8,9 @@ use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand, ValueEnum};
 use control::Client;
 use protocol::control::{RepositoryRequest, RepositoryStatus};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::info;
+use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::Folder;
@@ -107,6 +108,7 @@ fn run(command: Command) -> Result<()> {
 
 async fn serve(dir: &Path, log: Log) -> Result<()> {
     start_log(log);
+    raise_descriptors();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let server = Server::start(dir, Options::default()).await?;
@@ -117,6 +119,18 @@ async fn serve(dir: &Path, log: Log) -> Result<()> {
     info!(target: "drover", "stopping");
     server.stop().await;
     Ok(())
+}
+
+/// Sockets and files need descriptors; many systems give 1024 and allow far more.
+fn raise_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, wanted) {
+        warn!(%error, "the limit of open files stays at {:?}", limit.current);
+    }
 }
 
 fn start_log(log: Log) {

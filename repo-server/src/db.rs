@@ -54,7 +54,8 @@ CREATE TABLE report (
     body TEXT NOT NULL
 ) STRICT;
 CREATE INDEX report_sender ON report (sender, counter);
-CREATE INDEX report_outcome ON report (version, outcome);
+CREATE INDEX report_outcome ON report (version, outcome, sender);
+CREATE INDEX report_bytes ON report (bytes);
 CREATE TABLE lease (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     holder TEXT NOT NULL,

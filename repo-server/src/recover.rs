@@ -1,13 +1,13 @@
 //! Recovery: the author or a manager hands back what a restored repository has forgotten.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use protocol::author::{Recover, Recovered};
 use protocol::{Identity, Role};
 use tracing::{info, warn};
 use tuf::{NewFiles, UnixTime};
 
-use crate::limits::CLAIMED_VERSION_AHEAD;
+use crate::limits::{CLAIMED_VERSION_AHEAD, WAITING_UPLOADS};
 use crate::listing::{Changes, Listing};
 use crate::online::LastVersions;
 use crate::publish::{NewRoles, no_delegations};
@@ -142,16 +142,21 @@ impl Repository {
         };
         no_delegations(targets)?;
         let listing = std::sync::Arc::new(Listing::read(targets)?);
-        let missing: BTreeSet<_> = listing
+        let missing: BTreeMap<_, _> = listing
             .entries
             .values()
             .filter(|entry| self.storage.length(&entry.sha256).is_none())
-            .map(|entry| entry.sha256)
+            .map(|entry| (entry.sha256, entry.length))
             .collect();
         if !missing.is_empty() {
             let targets = core.trusted.targets().map_or(0, |role| role.version);
+            // Of all that was asked for before, also by others; far more than one repository holds is forgotten.
+            if core.wanted.len() > WAITING_UPLOADS {
+                core.wanted.clear();
+            }
+            core.wanted.extend(&missing);
             return Ok(Recovered {
-                missing: missing.into_iter().collect(),
+                missing: missing.into_keys().collect(),
                 targets,
             });
         }

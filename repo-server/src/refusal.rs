@@ -88,6 +88,14 @@ pub enum Refusal {
         /// The file.
         digest: Digest,
     },
+    /// A manager offers what was not asked for.
+    #[error(
+        "{digest} was not asked for: hand back the targets role that lists it first (POST /api/v1/recover)"
+    )]
+    NotWanted {
+        /// The file.
+        digest: Digest,
+    },
     /// Not the next byte.
     #[error("the next byte of this upload is {}", state.received)]
     UploadOffset {
@@ -260,6 +268,7 @@ impl Refusal {
             Self::Range { .. } => ("range", StatusCode::RANGE_NOT_SATISFIABLE),
             Self::Recovering => ("recovering", StatusCode::SERVICE_UNAVAILABLE),
             Self::UploadBusy { .. } => ("upload-busy", StatusCode::LOCKED),
+            Self::NotWanted { .. } => ("not-wanted", StatusCode::FORBIDDEN),
             Self::UploadOffset { .. } => ("upload-offset", StatusCode::CONFLICT),
             Self::UploadCorrupt { .. } => ("upload-corrupt", StatusCode::UNPROCESSABLE_ENTITY),
             Self::UploadQuota => ("upload-quota", StatusCode::INSUFFICIENT_STORAGE),

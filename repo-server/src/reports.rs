@@ -1,5 +1,9 @@
 //! Reports: signed by devices and managers, relayed by managers, read by authors.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError};
+use std::time::Instant;
+
 use aws_lc_rs::digest::{SHA256, digest};
 use protocol::author::{RelayedReport, ReportPage};
 use protocol::device::ReportsTaken;
@@ -10,7 +14,7 @@ use tuf::Digest;
 
 use crate::counters::add;
 use crate::db::ReportRow;
-use crate::limits::{KEPT_REPORT_BYTES, KEPT_REPORTS, REPORT_PAGE, REPORT_PAGE_BYTES};
+use crate::limits::{OUTCOMES_AGE, REPORT_PAGE, REPORT_PAGE_BYTES};
 use crate::refusal::chain;
 use crate::{Refusal, Repository};
 
@@ -20,7 +24,23 @@ const P256_SPKI_HEAD: [u8; 26] = [
     0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
 ];
 
+/// How many devices reported each outcome, per `COMPONENT VERSION`.
+pub(crate) type Outcomes = BTreeMap<String, BTreeMap<String, u64>>;
+
 impl Repository {
+    /// What was reported about each version, at most [`OUTCOMES_AGE`] old.
+    pub(crate) fn outcomes(&self) -> Result<Arc<Outcomes>, Refusal> {
+        let mut kept = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*kept {
+            Some((made, outcomes)) if made.elapsed() < OUTCOMES_AGE => Ok(Arc::clone(outcomes)),
+            _ => {
+                let outcomes = Arc::new(self.reader().outcomes()?);
+                *kept = Some((Instant::now(), Arc::clone(&outcomes)));
+                Ok(outcomes)
+            }
+        }
+    }
+
     /// Stores what is new, durable on return. A report that does not verify can never become right: it is
     /// noted and left out, so that it does not hold up the ones behind it.
     ///
@@ -80,7 +100,7 @@ impl Repository {
             }
             (stored, count, bytes) = (stored + 1, count + 1, bytes + body.len() as u64);
         }
-        while count > KEPT_REPORTS || bytes > KEPT_REPORT_BYTES {
+        while count > self.limits.kept_reports || bytes > self.limits.kept_report_bytes {
             let Some(freed) = change.drop_oldest_report()? else {
                 break;
             };

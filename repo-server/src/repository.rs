@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use durable::{LogLimits, RecordLog};
@@ -10,7 +11,7 @@ use protocol::control::RepositoryStatus;
 use protocol::{Identity, Name, Role, UpdateId};
 use tokio::sync::watch;
 use tracing::warn;
-use tuf::{TrustedState, UnixTime};
+use tuf::{Digest, TrustedState, UnixTime};
 
 use crate::clock::Floored;
 use crate::config::Folder;
@@ -20,6 +21,7 @@ use crate::lease::Lease;
 use crate::limits::{KEPT_SNAPSHOTS, KEPT_TARGETS, RECORD_FILES, ROOT_BYTES};
 use crate::listing::Listing;
 use crate::online::{LastVersions, Online, OnlineFiles};
+use crate::reports::Outcomes;
 use crate::storage::{self, Storage};
 use crate::uploads::Uploads;
 use crate::visible::{RoleBytes, Visible};
@@ -44,6 +46,7 @@ pub struct Repository {
     pub(crate) clock: Arc<Floored>,
     /// What renewal last complained about, so that it is said once.
     pub(crate) complaint: Mutex<Option<String>>,
+    pub(crate) outcomes: Mutex<Option<(Instant, Arc<Outcomes>)>>,
     address: Mutex<String>,
 }
 
@@ -55,7 +58,12 @@ pub(crate) struct Core {
     pub(crate) trusted: TrustedState,
     pub(crate) listing: Arc<Listing>,
     pub(crate) recovering: bool,
+    /// When files were last collected.
     pub(crate) collected: Option<UnixTime>,
+    /// When the lease was last renewed.
+    pub(crate) prolonged: Option<UnixTime>,
+    /// Files that a verified targets role lists and that are not here: what a manager may upload.
+    pub(crate) wanted: BTreeMap<Digest, u64>,
 }
 
 /// A new state that has passed every check and is not visible yet.
@@ -115,12 +123,15 @@ impl Repository {
                 listing,
                 recovering,
                 collected: None,
+                prolonged: None,
+                wanted: BTreeMap::new(),
             }),
             reader: Mutex::new(reader),
             collecting: Mutex::new(()),
             visible: watch::channel(Arc::default()).0,
             clock,
             complaint: Mutex::default(),
+            outcomes: Mutex::default(),
             address: Mutex::default(),
         };
         repository.show(&repository.core(), None);
@@ -303,6 +314,7 @@ impl Repository {
         core.trusted = prepared.trusted;
         core.listing = prepared.listing;
         core.recovering = false;
+        core.wanted.clear();
         self.show(core, prepared.update);
         Ok(())
     }

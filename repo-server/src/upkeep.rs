@@ -7,7 +7,9 @@ use mtls::Clock as _;
 use tracing::{info, warn};
 
 use crate::counters::add;
-use crate::limits::{ABANDONED_SECONDS, COLLECT_SECONDS, LEASE_SECONDS, RENEW_AFTER_SECONDS};
+use crate::limits::{
+    ABANDONED_SECONDS, COLLECT_SECONDS, LEASE_RENEW_SECONDS, LEASE_SECONDS, RENEW_AFTER_SECONDS,
+};
 use crate::refusal::chain;
 use crate::repository::Prepared;
 use crate::{Refusal, Repository};
@@ -70,10 +72,19 @@ impl Repository {
     }
 
     fn keep_lease(&self) -> Result<(), Refusal> {
+        let now = self.clock.now().now;
         let mut core = self.core();
+        if core
+            .prolonged
+            .is_some_and(|last| (0..LEASE_RENEW_SECONDS).contains(&now.seconds_since(last)))
+        {
+            return Ok(());
+        }
         let change = core.database.begin()?;
         self.prolong(&change)?;
-        Ok(change.commit()?)
+        change.commit()?;
+        core.prolonged = Some(now);
+        Ok(())
     }
 
     /// Says what is wrong once, not every five seconds.
@@ -107,20 +118,19 @@ impl Repository {
     pub fn collect(&self) -> Result<(), Refusal> {
         let now = self.clock.now().now;
         let _alone = self.collecting.lock().unwrap_or_else(PoisonError::into_inner);
-        let keep = {
-            let mut core = self.core();
-            if core.recovering {
-                return Ok(());
-            }
-            let change = core.database.begin()?;
-            change.forget_abandoned(now.plus_seconds(-ABANDONED_SECONDS))?;
-            change.commit()?;
-            let mut keep: HashSet<_> = core.database.uploads()?;
-            keep.extend(core.listing.digests());
-            keep
-        };
+        // Until the files are gone: a publish must not begin to list one that is being removed.
+        let mut core = self.core();
+        if core.recovering {
+            return Ok(());
+        }
+        let change = core.database.begin()?;
+        change.forget_abandoned(now.plus_seconds(-ABANDONED_SECONDS))?;
+        change.commit()?;
+        let mut keep: HashSet<_> = core.database.uploads()?;
+        keep.extend(core.listing.digests());
         self.uploads.close_idle_but(&keep);
         let freed = self.storage.collect(&keep)?;
+        drop(core);
         if freed > 0 {
             info!(bytes = freed, "abandoned uploads removed");
         }

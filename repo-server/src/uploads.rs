@@ -145,14 +145,14 @@ impl Repository {
             digest,
             receiving: None,
         };
+        // Noted before it is looked for: what is noted is not collected.
+        self.note_upload(peer.role, digest, length)?;
         if let Some(length) = self.storage.length(&digest) {
-            self.note_upload(peer.role, digest, length)?;
             return Ok(Opened::Complete(UploadState {
                 received: length,
                 complete: true,
             }));
         }
-        self.note_upload(peer.role, digest, length)?;
         let kept = kept.filter(|receiving| receiving.length() == length);
         let receiving = match kept {
             Some(receiving) => receiving,
@@ -171,15 +171,19 @@ impl Repository {
         Ok(Opened::Piece(piece))
     }
 
-    /// Notes that a file waits for its metadata, within what may wait.
+    /// Notes that a file waits for its metadata, within what may wait. A manager brings only what a verified
+    /// targets role lists and this repository has asked for.
     fn note_upload(&self, role: Role, digest: Digest, length: u64) -> Result<(), Refusal> {
-        if self.visible().listing.digests().contains(&digest) {
-            return Ok(());
-        }
         let now = self.now();
         let mut core = self.core();
+        if core.listing.entries.values().any(|entry| entry.sha256 == digest) {
+            return Ok(());
+        }
+        if role == Role::Manager && core.wanted.get(&digest) != Some(&length) {
+            return Err(Refusal::NotWanted { digest });
+        }
         let (waiting, bytes) = core.database.waiting(role, &digest)?;
-        if waiting >= WAITING_UPLOADS || bytes.saturating_add(length) > WAITING_BYTES {
+        if waiting >= WAITING_UPLOADS as u64 || bytes.saturating_add(length) > WAITING_BYTES {
             return Err(Refusal::UploadQuota);
         }
         let change = core.database.begin()?;

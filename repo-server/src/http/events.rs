@@ -1,9 +1,7 @@
 //! `/events`: "something new is visible", to a bounded number of listeners.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
-use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -15,76 +13,9 @@ use protocol::limits::KEEP_ALIVE_SECONDS;
 use tokio::sync::watch;
 
 use super::App;
+use super::places::Place;
+use crate::Refusal;
 use crate::visible::Visible;
-use crate::{Limits, Refusal};
-
-/// Who listens, by address.
-#[derive(Debug)]
-pub(crate) struct Subscribers {
-    at_most: usize,
-    per_address: usize,
-    here: Mutex<HashMap<IpAddr, usize>>,
-}
-
-/// One listener; gives its place back when dropped.
-struct Place {
-    subscribers: Arc<Subscribers>,
-    address: IpAddr,
-}
-
-impl Subscribers {
-    pub(crate) fn new(limits: &Limits) -> Self {
-        Self {
-            at_most: limits.subscribers,
-            per_address: limits.subscribers_per_address,
-            here: Mutex::default(),
-        }
-    }
-
-    fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Place, Refusal> {
-        let mut here = self.here.lock().unwrap_or_else(PoisonError::into_inner);
-        let total: usize = here.values().sum();
-        let count = here.entry(address).or_default();
-        if total >= self.at_most || *count >= self.per_address {
-            if *count == 0 {
-                here.remove(&address);
-            }
-            return Err(Refusal::Busy {
-                what: "event streams",
-            });
-        }
-        *count += 1;
-        Ok(Place {
-            subscribers: Arc::clone(self),
-            address,
-        })
-    }
-
-    /// How many listen.
-    pub(crate) fn count(&self) -> usize {
-        self.here
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .values()
-            .sum()
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut here = self
-            .subscribers
-            .here
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = here.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                here.remove(&self.address);
-            }
-        }
-    }
-}
 
 /// What a stream goes on with.
 struct Listening {
@@ -99,7 +30,7 @@ pub(crate) async fn events(
     State(app): State<App>,
     peer: Peer,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Refusal> {
-    let place = app.subscribers.enter(peer.addr.ip().to_canonical())?;
+    let place = app.subscribers.enter(&peer)?;
     let mut visible = app.repository.watch();
     visible.mark_changed();
     let listening = Listening {
@@ -139,29 +70,5 @@ async fn next(listening: &mut Listening) -> Option<Event> {
         if let Ok(event) = Event::default().event("published").json_data(published) {
             return Some(event);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn places_are_bounded_in_all_and_per_address_and_come_back() {
-        let limits = Limits {
-            subscribers: 3,
-            subscribers_per_address: 2,
-            ..Limits::default()
-        };
-        let subscribers = Arc::new(Subscribers::new(&limits));
-        let (near, far): (IpAddr, IpAddr) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
-        let first = subscribers.enter(near).unwrap();
-        let _second = subscribers.enter(near).unwrap();
-        assert!(subscribers.enter(near).is_err());
-        let _third = subscribers.enter(far).unwrap();
-        assert!(subscribers.enter(far).is_err());
-        drop(first);
-        assert_eq!(subscribers.count(), 2);
-        subscribers.enter(near).unwrap();
     }
 }

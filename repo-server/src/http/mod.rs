@@ -8,6 +8,7 @@ mod body;
 mod events;
 mod metrics;
 mod page;
+mod places;
 mod public;
 mod range;
 
@@ -22,11 +23,13 @@ use axum::routing::{get, patch, post};
 use mtls::serve::Peer;
 use protocol::device::Problem;
 use protocol::{Identity, Role};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 use tracing::{debug, error};
+
+pub use places::PlaceLimits;
+use places::Places;
 
 use crate::refusal::chain;
 use crate::{Refusal, Repository};
@@ -86,16 +89,16 @@ pub const ROUTES: &[Route] = &[
 #[derive(Debug, Clone)]
 pub(crate) struct App {
     pub(crate) repository: Arc<Repository>,
-    pub(crate) downloads: Arc<Semaphore>,
-    pub(crate) subscribers: Arc<events::Subscribers>,
+    pub(crate) downloads: Arc<Places>,
+    pub(crate) subscribers: Arc<Places>,
     pub(crate) stop: CancellationToken,
 }
 
 /// The router over a repository; event streams end with `stop`.
 pub fn router(repository: Arc<Repository>, stop: CancellationToken) -> Router {
     let app = App {
-        downloads: Arc::new(Semaphore::new(repository.limits.downloads)),
-        subscribers: Arc::new(events::Subscribers::new(&repository.limits)),
+        downloads: Places::new("downloads", repository.limits.downloads),
+        subscribers: Places::new("event streams", repository.limits.subscribers),
         repository,
         stop,
     };

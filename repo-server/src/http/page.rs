@@ -1,6 +1,5 @@
 //! `/`: what is here, for people. No script, nothing from elsewhere; works in any browser.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -19,13 +18,11 @@ use tuf::{Digest, UnixTime};
 use super::{App, blocking};
 use crate::limits::PAGE_VERSIONS;
 use crate::listing::Entry;
+use crate::reports::Outcomes;
 use crate::visible::Visible;
 use crate::{Refusal, Repository};
 
 const STYLE: &str = include_str!("page.css");
-
-/// How often each outcome was reported, per `COMPONENT VERSION`.
-type Outcomes = BTreeMap<String, BTreeMap<String, u64>>;
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct Filter {
@@ -79,7 +76,7 @@ pub(crate) async fn page(
 ) -> Result<Response, Refusal> {
     let Query(filter) = filter.map_err(|error| Refusal::Malformed(error.body_text()))?;
     let repository: Arc<Repository> = app.repository.clone();
-    let outcomes = blocking(move || Ok(repository.reader().outcomes()?)).await?;
+    let outcomes = blocking(move || repository.outcomes()).await?;
     let page = Page {
         site: app.repository.site().as_str(),
         name: app.repository.identity().name.as_str(),

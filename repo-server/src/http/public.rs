@@ -10,9 +10,10 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
-use tokio::sync::OwnedSemaphorePermit;
+use mtls::serve::Peer;
 use tracing::error;
 
+use super::places::Place;
 use super::range::{Part, is_held, part};
 use super::{App, OPENAPI, blocking, shortened};
 use crate::Refusal;
@@ -71,6 +72,7 @@ pub(crate) async fn metadata(
 /// A target's bytes, or a range of them, straight from the disk. Only what the targets role lists is there.
 pub(crate) async fn target(
     State(app): State<App>,
+    peer: Peer,
     Path(path): Path<String>,
     method: Method,
     headers: HeaderMap,
@@ -97,12 +99,8 @@ pub(crate) async fn target(
     let mut response = if method == Method::HEAD {
         (status, common).into_response()
     } else {
-        let permit = app
-            .downloads
-            .clone()
-            .try_acquire_owned()
-            .map_err(|_| Refusal::Busy { what: "downloads" })?;
-        (status, common, stream(app, served, bytes.clone(), permit).await?).into_response()
+        let place = app.downloads.enter(&peer)?;
+        (status, common, stream(app, served, bytes.clone(), place).await?).into_response()
     };
     let fields = response.headers_mut();
     fields.insert(
@@ -125,15 +123,10 @@ struct Sending {
     left: u64,
     served: Served,
     app: App,
-    _permit: OwnedSemaphorePermit,
+    _place: Place,
 }
 
-async fn stream(
-    app: App,
-    served: Served,
-    range: Range<u64>,
-    permit: OwnedSemaphorePermit,
-) -> Result<Body, Refusal> {
+async fn stream(app: App, served: Served, range: Range<u64>, place: Place) -> Result<Body, Refusal> {
     let storage = app.repository.storage.clone();
     let left = range.end - range.start;
     let reader = blocking(move || Ok(storage.read(&served.digest, range)?)).await?;
@@ -142,7 +135,7 @@ async fn stream(
         left,
         served,
         app,
-        _permit: permit,
+        _place: place,
     };
     Ok(Body::from_stream(stream::try_unfold(sending, next_piece)))
 }

@@ -111,7 +111,7 @@ async fn a_restored_repository_signs_nothing_until_a_manager_has_handed_back_wha
         StatusCode::SERVICE_UNAVAILABLE
     );
 
-    running.upload(&today.bytes).await;
+    running.upload_as(Role::Manager, &today.bytes).await;
     let answer = recover(&running, Role::Manager, &request).await;
     assert_eq!(
         answer,

@@ -5,6 +5,7 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair
 use protocol::author::{RelayedReport, ReportPage};
 use protocol::device::ReportsTaken;
 use protocol::{Event, Identity, Outcome, Report, Role, SignedReport, Stamp, Step, UpdateId};
+use repo_server::{Limits, Options};
 use reqwest::StatusCode;
 use tuf::Digest;
 
@@ -182,4 +183,30 @@ async fn a_report_that_does_not_verify_is_left_out_and_does_not_hold_up_the_othe
     let many = vec![good; 65];
     let (status, _) = problem(running.post(Some(Role::Manager), "/api/v1/reports", &many).await).await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn only_the_newest_reports_are_kept() {
+    let site = Site::new();
+    let limits = Limits {
+        kept_reports: 3,
+        ..Limits::default()
+    };
+    let options = Options {
+        limits,
+        ..site.options()
+    };
+    let running = site.start_in(&site.repository(), options).await;
+    let pump = Device::new("drover://plant/device/pump");
+    for counter in 1..=5 {
+        send(&running, &[pump.report(counter, Outcome::Committed)]).await;
+    }
+    let kept = page(&running, "").await;
+    let counters: Vec<_> = kept
+        .reports
+        .iter()
+        .map(|stored| stored.relayed.report.read().unwrap().counter)
+        .collect();
+    assert_eq!(counters, [3, 4, 5]);
+    assert_eq!(kept.next, 5, "places are never given twice");
 }

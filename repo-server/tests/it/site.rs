@@ -361,19 +361,33 @@ impl Running<'_> {
     }
 
     pub(crate) async fn piece(&self, digest: &Digest, length: u64, offset: u64, bytes: Vec<u8>) -> Response {
+        self.piece_as(Role::Author, digest, length, offset, bytes).await
+    }
+
+    pub(crate) async fn piece_as(
+        &self,
+        role: Role,
+        digest: &Digest,
+        length: u64,
+        offset: u64,
+        bytes: Vec<u8>,
+    ) -> Response {
         let url = self.url(&format!("/api/v1/uploads/{digest}?length={length}"));
         let request = self
             .site
-            .client(Some(Role::Author))
+            .client(Some(role))
             .patch(url)
             .header("Upload-Offset", offset);
         request.body(bytes).send().await.unwrap()
     }
 
     pub(crate) async fn upload(&self, bytes: &[u8]) -> UploadState {
-        let response = self
-            .piece(&Digest::of(bytes), bytes.len() as u64, 0, bytes.to_vec())
-            .await;
+        self.upload_as(Role::Author, bytes).await
+    }
+
+    pub(crate) async fn upload_as(&self, role: Role, bytes: &[u8]) -> UploadState {
+        let (digest, length) = (Digest::of(bytes), bytes.len() as u64);
+        let response = self.piece_as(role, &digest, length, 0, bytes.to_vec()).await;
         assert_eq!(response.status(), StatusCode::OK);
         response.json().await.unwrap()
     }

@@ -332,3 +332,18 @@ async fn a_file_taken_off_the_list_is_not_served_and_goes_after_a_day() {
     running.server.repository().collect().unwrap();
     assert!(!store.exists());
 }
+
+#[tokio::test]
+async fn a_manager_uploads_only_what_was_asked_for() {
+    let site = Site::new();
+    let running = site.start().await;
+    let bytes = content(1000);
+    let response = running
+        .piece_as(Role::Manager, &Digest::of(&bytes), 1000, 0, bytes)
+        .await;
+    let (status, other) = problem(response).await;
+    assert_eq!(
+        (status, other.code.as_str()),
+        (StatusCode::FORBIDDEN, "not-wanted")
+    );
+}
