@@ -4,10 +4,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use protocol::UpdateId;
+use protocol::device::Order;
+use release::Release;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::pki_types::pem::PemObject;
 use tuf::editor::{RootEditor, SnapshotEditor, TargetsEditor, TimestampEditor};
-use tuf::schema::TargetFile;
+use tuf::schema::{Hashes, TargetFile};
 use tuf::{Digest, Ed25519Signer, Role, Signer, UnixTime};
 
 use crate::Site;
@@ -28,6 +31,8 @@ pub struct Forge {
     pub root: Vec<u8>,
     /// The targets role that the forgeries begin from, as bytes.
     pub targets: Vec<u8>,
+    /// The site's newest release, if there was one.
+    pub model: Option<Release>,
     /// Versions of snapshot and timestamp are counted from here.
     pub version: u64,
     /// The time at which everything is signed.
@@ -59,7 +64,8 @@ impl Forge {
             Ed25519Signer::from_pkcs8(&der).expect("an ed25519 key")
         };
         let now = now();
-        Self {
+        let mut forge = Self {
+            model: None,
             root_key: sealed("author/root-key.pem"),
             targets_key: sealed("author/targets-key.pem"),
             online_key: plain(&site.path("repository/online-key.pem")),
@@ -67,7 +73,14 @@ impl Forge {
             targets: std::fs::read(site.path("author/targets.json")).expect("targets.json"),
             version: u64::try_from(now.0).expect("after 1970") + 1000,
             now,
-        }
+        };
+        let described = |(_, target): (String, TargetFile)| Release::from_custom(&target.custom?).ok();
+        forge.model = forge
+            .listed()
+            .into_iter()
+            .filter_map(described)
+            .max_by_key(|release| release.counter);
+        forge
     }
 
     /// The author's targets role, one version on, to be changed.
@@ -90,6 +103,30 @@ impl Forge {
             .names()
             .map(|name| (name.to_owned(), editor.target(name).expect("listed")))
             .collect()
+    }
+
+    /// The author's role with one more release, described like the site's newest but for `change`.
+    ///
+    /// # Panics
+    /// If the site had none or the description is not one.
+    #[must_use]
+    pub fn with_release(&self, bytes: &[u8], change: impl FnOnce(&mut Release)) -> Listed {
+        let mut release = self.model.clone().expect("a release");
+        change(&mut release);
+        let digest = Digest::of(bytes);
+        let target = TargetFile {
+            length: bytes.len() as u64,
+            hashes: Hashes::sha256(digest),
+            custom: Some(release.to_custom().expect("a description")),
+        };
+        let name = release.target_path().expect("a path").to_string();
+        let editor = self.editor().add_target(&name, &target);
+        Listed {
+            editor,
+            name,
+            digest,
+            release,
+        }
     }
 
     /// Signs a targets role with `key`.
@@ -148,6 +185,40 @@ impl Forge {
         ])
     }
 
+    /// A right timestamp for a snapshot.
+    ///
+    /// # Panics
+    /// If it cannot be made.
+    #[must_use]
+    pub fn timestamp_of(&self, snapshot: &[u8], version: u64) -> Set {
+        let expires = self.now.plus_seconds(14 * DAY);
+        let timestamp = TimestampEditor::new(version, expires, version, snapshot)
+            .signed_at(self.now)
+            .build()
+            .expect("a role")
+            .sign(&self.online_key)
+            .expect("signed")
+            .bytes();
+        Set::from([("timestamp.json".to_owned(), timestamp)])
+    }
+
+    /// The site's root again, rightly signed, with another version.
+    ///
+    /// # Panics
+    /// If it cannot be made.
+    #[must_use]
+    pub fn root_of_version(&self, version: u64) -> Vec<u8> {
+        let editor = RootEditor::from_existing(&self.root)
+            .expect("a root")
+            .version(version);
+        editor
+            .build()
+            .expect("a root")
+            .sign(&self.root_key)
+            .expect("signed")
+            .bytes()
+    }
+
     /// A new root that gives the role `online` (snapshot and timestamp) to another key, signed by `signer`.
     ///
     /// # Panics
@@ -165,6 +236,42 @@ impl Forge {
             .expect("signed")
             .bytes()
     }
+}
+
+/// A targets role with a release more.
+#[derive(Debug, Clone)]
+pub struct Listed {
+    /// The role, to be signed.
+    pub editor: TargetsEditor,
+    /// The target's name in it.
+    pub name: String,
+    /// The target's SHA-256.
+    pub digest: Digest,
+    /// Its description.
+    pub release: Release,
+}
+
+impl Listed {
+    /// The order that a manager would send for it.
+    ///
+    /// # Panics
+    /// If the description is not valid.
+    #[must_use]
+    pub fn order(&self, expects: Option<&str>) -> Order {
+        Order {
+            update: self.release.update_id.parse().expect("an id"),
+            component: self.release.component.clone(),
+            expects: expects.map(|version| version.parse().expect("a version")),
+            version: self.release.version.clone(),
+            target: self.name.parse().expect("a path"),
+        }
+    }
+}
+
+/// A new update id, different for each number.
+#[must_use]
+pub fn update_id(number: u8) -> String {
+    UpdateId::from_random([number; 16]).to_string()
 }
 
 /// In what a forged set differs from a right one.

@@ -140,23 +140,33 @@ impl Rogue {
 
     /// Puts metadata on the shelf, for managers and for devices, and tells those who listen.
     pub fn metadata(&self, set: &Set) {
+        self.shelve(set, None);
+    }
+
+    /// The same, with something else in the place of one file.
+    pub fn metadata_with(&self, set: &Set, file: &str, thing: &Thing) {
+        self.shelve(set, Some((file, thing)));
+    }
+
+    fn shelve(&self, set: &Set, instead: Option<(&str, &Thing)>) {
         let timestamp = set
             .get("timestamp.json")
             .and_then(|bytes| tuf::unverified_version(bytes));
+        let files = set
+            .iter()
+            .map(|(name, bytes)| (name.as_str(), Thing::Bytes(bytes.clone().into())));
+        let instead = instead.map(|(name, thing)| (name, thing.clone()));
         self.with(|inner| {
-            for (name, bytes) in set {
-                let thing = Thing::Bytes(bytes.clone().into());
+            for (name, thing) in files.chain(instead) {
                 inner.things.insert(format!("/metadata/{name}"), thing.clone());
                 inner.things.insert(format!("/v1/metadata/{name}"), thing);
             }
             inner.timestamp = timestamp.unwrap_or(inner.timestamp);
         });
-        let refresh = Refresh {
-            timestamp: timestamp.unwrap_or(0),
-        };
-        self.push("refresh", &serde_json::to_string(&refresh).expect("a message"));
-        let published = format!("{{\"timestamp\":{}}}", timestamp.unwrap_or(0));
-        self.push("published", &published);
+        let timestamp = timestamp.unwrap_or(0);
+        let refresh = serde_json::to_string(&Refresh { timestamp }).expect("a message");
+        self.push("refresh", &refresh);
+        self.push("published", &format!("{{\"timestamp\":{timestamp}}}"));
     }
 
     /// Puts one thing at one path.

@@ -32,46 +32,6 @@ async fn runs(file: &Path, more: &[&str], component: &str, says: &str) -> (Site,
     (site, agent)
 }
 
-#[tokio::test]
-async fn an_elf_file_runs() {
-    let work = tempfile::tempdir().unwrap();
-    // A real program of this machine that stays: its name says component and version.
-    let file = work.path().join("Sleeper_1.0");
-    put(&file, &std::fs::read("/bin/sleep").unwrap(), 0o755);
-    let (_site, agent) = runs(&file, &["--arg", "100000", "--alive-seconds", "0"], "Sleeper", "").await;
-    assert_eq!(agent.shows("Sleeper").await, "1.0.0 running");
-}
-
-#[tokio::test]
-async fn a_script_with_an_interpreter_line_runs() {
-    let work = tempfile::tempdir().unwrap();
-    let file = work.path().join("greeter_2.1.sh");
-    put(
-        &file,
-        b"#!/bin/sh\necho \"hello from $DROVER_COMPONENT $DROVER_VERSION\"\nexec sleep 100000\n",
-        0o644,
-    );
-    runs(
-        &file,
-        &["--alive-seconds", "0"],
-        "greeter",
-        "hello from greeter 2.1.0",
-    )
-    .await;
-}
-
-#[tokio::test]
-async fn a_python_file_runs() {
-    let work = tempfile::tempdir().unwrap();
-    let file = work.path().join("meter_3.0.py");
-    put(
-        &file,
-        b"import time, sys\nprint('python', 6 * 7, flush=True)\ntime.sleep(100000)\n",
-        0o644,
-    );
-    runs(&file, &["--alive-seconds", "0"], "meter", "python 42").await;
-}
-
 /// R-004-14, R-004-15, R-004-19: the document's own kind of application.
 #[tokio::test]
 async fn a_jar_runs_and_its_file_name_says_name_and_version() {

@@ -11,7 +11,9 @@ mod happy;
 mod identity;
 mod kinds;
 mod life;
+mod metadata;
 mod offline;
+mod targets;
 
 use e2e::process::run;
 use e2e::{Agent, Output};

@@ -2,7 +2,7 @@
 
 use e2e::packages::app;
 use e2e::{Site, SiteOptions, eventually};
-use protocol::{Outcome, Step};
+use protocol::Outcome;
 
 #[tokio::test]
 async fn a_device_that_was_off_catches_up_with_the_newest_only() {
@@ -28,43 +28,6 @@ async fn a_device_that_was_off_catches_up_with_the_newest_only() {
         history.last().unwrap().from.as_ref().unwrap().to_string(),
         "1.0.0"
     );
-}
-
-/// R-004-72 [C]: in the old code a device that connected after the download got nothing until the next version.
-#[tokio::test]
-async fn a_late_comer_gets_the_release_that_was_published_before_it_joined() {
-    let work = tempfile::tempdir().unwrap();
-    let site = Site::running(SiteOptions::default()).await;
-    let manager = site.watch();
-    let published = site.release(&app(work.path(), "1.0.0")).await;
-    manager
-        .wait("the manager has it", |event| event.step == Step::MirrorVerified)
-        .await;
-    let late = site.device("late").await;
-    assert_eq!(
-        late.watch().outcome("late", published.update).await.0,
-        Outcome::Committed
-    );
-    assert_eq!(late.shows("app").await, "1.0.0 running");
-}
-
-/// Without the event streams the poll timers alone carry a release to the device.
-#[tokio::test]
-async fn with_events_off_the_poll_timers_are_enough() {
-    let work = tempfile::tempdir().unwrap();
-    let options = SiteOptions {
-        events: false,
-        poll_seconds: 1,
-        ..SiteOptions::default()
-    };
-    let site = Site::running(options).await;
-    let agent = site.device("north").await;
-    let published = site.release(&app(work.path(), "1.0.0")).await;
-    assert_eq!(
-        agent.watch().outcome("north", published.update).await.0,
-        Outcome::Committed
-    );
-    assert!(!site.manager_status().await.events_connected);
 }
 
 /// The repository is away while the site goes on; when it is back, what was published meanwhile arrives.
@@ -107,43 +70,4 @@ async fn the_repository_is_down_and_comes_back() {
         |status| !status.alarms.iter().any(|alarm| alarm.contains(":7100")),
     )
     .await;
-}
-
-/// R-004-60: Stop ends the downloader's timer and nothing else.
-#[tokio::test]
-async fn a_stopped_downloader_serves_devices_and_fetches_nothing() {
-    let work = tempfile::tempdir().unwrap();
-    let site = Site::running(SiteOptions {
-        poll_seconds: 1,
-        ..SiteOptions::default()
-    })
-    .await;
-    let agent = site.device("north").await;
-    let first = site.release(&app(work.path(), "1.0.0")).await;
-    let steps = agent.watch();
-    steps.outcome("north", first.update).await;
-
-    let _ = site.manager(["stop"], "").await.ok();
-    let second = site.release(&app(work.path(), "2.0.0")).await;
-    let late = site.device("late").await;
-    assert_eq!(
-        late.watch().outcome("late", first.update).await.0,
-        Outcome::Committed
-    );
-    let status = site.manager_status().await;
-    assert!(!status.downloader_running && status.connected == 2, "{status:?}");
-    assert!(
-        status
-            .releases
-            .iter()
-            .all(|row| row.version.to_string() == "1.0.0")
-    );
-
-    let _ = site.manager(["start"], "").await.ok();
-    for agent in [&agent, &late] {
-        assert_eq!(
-            agent.watch().outcome(&agent.name, second.update).await.0,
-            Outcome::Committed
-        );
-    }
 }
