@@ -13,6 +13,8 @@ use protocol::author::{Receipt, StoredReport};
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Transaction, TransactionBehavior, params};
 use tuf::{Digest, UnixTime};
 
+use crate::limits::KEPT_PUBLISHES;
+
 /// Version of the tables below, in `PRAGMA user_version`.
 const FORMAT: i64 = 1;
 
@@ -328,6 +330,9 @@ impl Change<'_> {
             events
         ];
         self.0.execute(sql, row)?;
+        let gone = receipt.targets.saturating_sub(KEPT_PUBLISHES);
+        self.0
+            .execute("DELETE FROM publish WHERE targets <= ?1", [int(gone)])?;
         Ok(())
     }
 

@@ -22,6 +22,8 @@ pub const LEASE_SECONDS: i64 = 30;
 pub const KEPT_SNAPSHOTS: u64 = 16;
 /// Targets files kept of each role, for the same reason and for a look back.
 pub const KEPT_TARGETS: u64 = 64;
+/// Receipts kept: for repeated requests and for a look back over decades of weekly releases.
+pub const KEPT_PUBLISHES: u64 = 10_000;
 /// Uploaded files that no metadata lists, and files that were taken off the list, are removed after this.
 pub const ABANDONED_SECONDS: i64 = 24 * 3600;
 /// How often such files are looked for.

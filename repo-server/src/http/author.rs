@@ -80,22 +80,18 @@ pub(crate) async fn upload(
 /// Moves a body to the disk in pieces of [`WRITE_BYTES`]; what came before a break stays.
 async fn receive(app: App, mut piece: Piece, mut body: Paced) -> Result<UploadState, Refusal> {
     let mut buffer = Vec::with_capacity(WRITE_BYTES);
-    let mut room = piece.room();
+    let max = piece.room();
+    let mut room = max;
     let broken = loop {
-        let next = body.next().await;
-        let (bytes, broken) = match next {
-            Ok(Some(bytes)) => (bytes, None),
+        match body.next().await {
+            Ok(Some(bytes)) if bytes.len() as u64 > room => break Some(Refusal::BodyTooLarge { max }),
+            Ok(Some(bytes)) => {
+                room -= bytes.len() as u64;
+                buffer.extend_from_slice(&bytes);
+            }
             Ok(None) => break None,
-            Err(refusal) => (bytes::Bytes::new(), Some(refusal)),
-        };
-        if broken.is_some() {
-            break broken;
+            Err(refusal) => break Some(refusal),
         }
-        if bytes.len() as u64 > room {
-            break Some(Refusal::BodyTooLarge { max: piece.room() });
-        }
-        room -= bytes.len() as u64;
-        buffer.extend_from_slice(&bytes);
         if buffer.len() >= WRITE_BYTES {
             (piece, buffer) = write(&app, piece, buffer).await?;
         }
@@ -104,13 +100,13 @@ async fn receive(app: App, mut piece: Piece, mut body: Paced) -> Result<UploadSt
         (piece, _) = write(&app, piece, buffer).await?;
     }
     match broken {
+        None => blocking(move || piece.end()).await,
         Some(refusal) => {
             if matches!(refusal, Refusal::BodySlow { .. }) {
                 add(&app.repository.counters.slow_cut, 1);
             }
             Err(refusal)
         }
-        None => blocking(move || piece.end()).await,
     }
 }
 

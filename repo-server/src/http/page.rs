@@ -126,6 +126,20 @@ impl std::fmt::Display for Escaped<'_> {
     }
 }
 
+/// A time for people, with its exact form for programs.
+struct Moment(UnixTime);
+
+impl std::fmt::Display for Moment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let exact = self.0.to_string();
+        let (day, hour) = (
+            exact.get(..10).unwrap_or(&exact),
+            exact.get(11..16).unwrap_or_default(),
+        );
+        write!(f, "<time datetime=\"{exact}\">{day} {hour} UTC</time>")
+    }
+}
+
 impl Page<'_> {
     fn html(&self) -> String {
         let (site, name) = (Escaped(self.site), Escaped(self.name));
@@ -151,9 +165,9 @@ impl Page<'_> {
              <p>{name}, at {now}. What is listed here was signed by its author and verified as a client does.</p>\
              <form method=\"get\" action=\"/\"><label for=\"component\">Component</label>\
              <input id=\"component\" name=\"component\" value=\"{value}\"><button>Filter</button></form>\
-             {body}<p><a href=\"/api/v1/releases\">As JSON</a> · <a href=\"/api/v1/openapi.json\">Interface</a></p>\
+             {body}<footer><a href=\"/api/v1/releases\">As JSON</a> · <a href=\"/api/v1/openapi.json\">Interface</a></footer>\
              </main></body></html>",
-            now = self.now,
+            now = Moment(self.now),
         )
     }
 
@@ -178,8 +192,8 @@ impl Page<'_> {
             let class = if over { " class=\"over\"" } else { "" };
             let until = match until {
                 _ if version == 0 => "none yet".to_owned(),
-                Some(until) if over => format!("<span class=\"alarm\">expired {until}</span>"),
-                Some(until) => format!("until {until}"),
+                Some(until) if over => format!("<span class=\"alarm\">expired {}</span>", Moment(until)),
+                Some(until) => format!("until {}", Moment(until)),
                 None => String::new(),
             };
             let _ = write!(out, "<div{class}><b>{role}</b>version {version}<br>{until}</div>");
@@ -252,7 +266,7 @@ impl Page<'_> {
              <td class=\"number\">{size}</td><td><a href=\"{href}\">{file}</a> {facts}<br><code>{digest}</code></td>\
              <td>{reported}</td></tr>",
             version = Escaped(&release.version.to_string()),
-            released = release.released,
+            released = Moment(release.released),
             size = size(entry.length),
             href = Escaped(&link(entry)),
             file = Escaped(&release.file_name),

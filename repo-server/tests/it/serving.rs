@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
+use protocol::Role;
 use protocol::author::Published;
 use repo_server::{Options, Refusal};
 use reqwest::StatusCode;
@@ -226,7 +227,7 @@ async fn the_page_shows_versions_newest_first_and_no_markup_from_outside() {
     assert!(!page.contains("<img") && !page.to_lowercase().contains("<script"));
     for fact in [
         ten.digest().to_string(),
-        NOW.to_string(),
+        "2027-01-15 08:00 UTC".into(),
         "2.2 kB".into(),
         "version 4".into(),
     ] {
@@ -331,4 +332,27 @@ async fn a_clock_at_1970_or_2099_is_not_signed_with() {
         assert!(receipt.timestamp > u64::try_from(NOW.0).unwrap());
         running.server.stop().await;
     }
+}
+
+#[tokio::test]
+async fn the_same_answers_come_over_http_2_also_before_a_body_has_ended() {
+    let site = Site::new();
+    let running = site.start().await;
+    let one = sample("1.0.0", 1);
+    running.release(&one).await;
+    let reader = site.client_2(None);
+    let file = reader.get(running.url(&one.served_path())).send().await.unwrap();
+    assert_eq!(file.version(), reqwest::Version::HTTP_2);
+    assert_eq!(file.bytes().await.unwrap(), one.bytes);
+
+    let author = site.client_2(Some(Role::Author));
+    let wrong = author
+        .patch(running.url(&format!("/api/v1/uploads/{}?length=9000000", "0".repeat(64))))
+        .header("Upload-Offset", 5)
+        .body(vec![0; 9_000_000]);
+    assert_eq!(wrong.send().await.unwrap().status(), StatusCode::CONFLICT);
+    let stranger = reader
+        .post(running.url("/api/v1/publish"))
+        .body(vec![0; 9_000_000]);
+    assert_eq!(stranger.send().await.unwrap().status(), StatusCode::UNAUTHORIZED);
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use certs::{Issued, SiteAuthority, life};
-use mtls::{ClientConfig, Clock, Credentials, HTTP_1_1, SiteCa};
+use mtls::{ClientConfig, Clock, Credentials, HTTP_1_1, HTTP_2, SiteCa};
 use protocol::author::{Publish, Receipt, Recover, RoleFile, UploadState};
 use protocol::device::Problem;
 use protocol::{Name, Role, UpdateId};
@@ -188,25 +188,27 @@ impl Site {
         Credentials::from_pem(&found.chain, &found.key).unwrap()
     }
 
-    pub(crate) fn tls(&self, credentials: Option<&Credentials>) -> ClientConfig {
+    pub(crate) fn tls(&self, credentials: Option<&Credentials>, alpn: &[&str]) -> ClientConfig {
         let ca = SiteCa::from_pem(self.authority.certificate_pem()).unwrap();
         let clock: Arc<dyn Clock> = self.clock.clone();
-        mtls::client_config(
-            credentials,
-            &ca,
-            &name("plant"),
-            Role::Repository,
-            &[HTTP_1_1],
-            clock,
-        )
-        .unwrap()
+        mtls::client_config(credentials, &ca, &name("plant"), Role::Repository, alpn, clock).unwrap()
     }
 
     pub(crate) fn client(&self, role: Option<Role>) -> Client {
         let credentials = role.map(|role| self.credentials(role, "one"));
         Client::builder()
-            .tls_backend_preconfigured(self.tls(credentials.as_ref()))
+            .tls_backend_preconfigured(self.tls(credentials.as_ref(), &[HTTP_1_1]))
             .http1_only()
+            .no_proxy()
+            .build()
+            .unwrap()
+    }
+
+    /// A client that speaks HTTP/2.
+    pub(crate) fn client_2(&self, role: Option<Role>) -> Client {
+        let credentials = role.map(|role| self.credentials(role, "one"));
+        Client::builder()
+            .tls_backend_preconfigured(self.tls(credentials.as_ref(), &[HTTP_2]))
             .no_proxy()
             .build()
             .unwrap()
