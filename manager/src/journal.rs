@@ -89,6 +89,14 @@ impl Journal {
         self.push(ManagerEvent::Step(event));
     }
 
+    /// A device's step: told once, whether progress or the signed report brought it first.
+    pub fn device_step(&self, event: Event) {
+        let known = |kept: &ManagerEvent| matches!(kept, ManagerEvent::Step(step) if *step == event);
+        if !self.lock().kept.iter().rev().any(known) {
+            self.step(event);
+        }
+    }
+
     /// One of the document's messages, with `fact` in its gap and `detail` behind it.
     pub fn say(&self, at: UnixTime, level: Level, message: Message, fact: &str, detail: &str) {
         let mut text = message.with(fact);

@@ -137,6 +137,10 @@ fn store(
 
 /// What a new report means for the twin and for the release.
 async fn note(gateway: &Gateway, name: &Name, report: &Report) {
+    // Progress may be lost with the agent or the link; the report tells its steps again.
+    for event in report.events.iter().filter(|event| event.actor == report.actor) {
+        gateway.journal.device_step(event.clone());
+    }
     let last = outcome_of(report);
     gateway
         .fleet

@@ -450,7 +450,7 @@ async fn progress(
             && event.actor.name == name
             && event.actor.site == gateway.identity.site
         {
-            gateway.journal.step(event);
+            gateway.journal.device_step(event);
         }
     }
     StatusCode::NO_CONTENT

@@ -76,10 +76,24 @@ impl Program {
         args: impl IntoIterator<Item = S>,
         env: &[(&str, &str)],
     ) -> Self {
+        Self::start_with(name, program, args, "", env)
+    }
+
+    /// The same with a few words on its standard input.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn start_with<S: AsRef<OsStr>>(
+        name: &str,
+        program: &Path,
+        args: impl IntoIterator<Item = S>,
+        input: &str,
+        env: &[(&str, &str)],
+    ) -> Self {
         let mut command = Command::new(program);
         command
             .args(args)
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         command.env(
@@ -91,6 +105,12 @@ impl Program {
         let mut child = command
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {}: {error}", program.display()));
+        let mut stdin = child.stdin.take().expect("piped");
+        let input = input.to_owned();
+        tokio::spawn(async move {
+            // A program that refuses early closes its input: not an error of ours.
+            let _ = stdin.write_all(input.as_bytes()).await;
+        });
         let lines = Arc::new(Mutex::new(Lines::default()));
         let (sender, count) = watch::channel(0);
         let sender = Arc::new(sender);

@@ -23,7 +23,9 @@ struct Link {
     /// Whether new connections get through.
     open: bool,
     /// Bytes that one connection may carry to the dialler before it stands still.
-    budget: u64,
+    down: u64,
+    /// Bytes that one connection may carry from the dialler before it stands still.
+    up: u64,
     /// Connections that began under an earlier number are cut.
     cuts: u64,
 }
@@ -32,7 +34,6 @@ struct Link {
 struct Counts {
     down: AtomicU64,
     up: AtomicU64,
-    largest: AtomicU64,
 }
 
 /// A running proxy; it ends when it is dropped.
@@ -56,7 +57,8 @@ impl Proxy {
         let address = listener.local_addr().expect("bound");
         let (link, watched) = watch::channel(Link {
             open: true,
-            budget: u64::MAX,
+            down: u64::MAX,
+            up: u64::MAX,
             cuts: 0,
         });
         let (hold, held) = watch::channel(0);
@@ -82,7 +84,12 @@ impl Proxy {
 
     /// From now on each connection carries `bytes` to the dialler and then stands still.
     pub fn hold_after(&self, bytes: u64) {
-        self.link.send_modify(|link| link.budget = bytes);
+        self.link.send_modify(|link| link.down = bytes);
+    }
+
+    /// From now on each connection carries `bytes` from the dialler and then stands still.
+    pub fn hold_up_after(&self, bytes: u64) {
+        self.link.send_modify(|link| link.up = bytes);
     }
 
     /// Waits until a connection stands still.
@@ -97,9 +104,22 @@ impl Proxy {
             .expect("the proxy runs");
     }
 
+    /// Waits until no connection stands still.
+    ///
+    /// # Panics
+    /// If one does for longer than [`PATIENCE`].
+    pub async fn wait_gone(&self) {
+        let mut held = self.held.clone();
+        tokio::time::timeout(PATIENCE, held.wait_for(|count| *count == 0))
+            .await
+            .expect("a connection was to be cut")
+            .expect("the proxy runs");
+    }
+
     /// Takes the limit away; what stood still goes on.
     pub fn release(&self) {
-        self.link.send_modify(|link| link.budget = u64::MAX);
+        self.link
+            .send_modify(|link| (link.down, link.up) = (u64::MAX, u64::MAX));
     }
 
     /// Cuts every connection that is there; new ones get through.
@@ -126,12 +146,6 @@ impl Proxy {
     pub fn carried_up(&self) -> u64 {
         self.counts.up.load(Ordering::SeqCst)
     }
-
-    /// Bytes that the busiest single connection has carried to its dialler.
-    #[must_use]
-    pub fn busiest(&self) -> u64 {
-        self.counts.largest.load(Ordering::SeqCst)
-    }
 }
 
 impl Drop for Proxy {
@@ -156,18 +170,17 @@ async fn pass(
     let _ = far.set_nodelay(true);
     let (mut near_read, mut near_write) = near.into_split();
     let (mut far_read, mut far_write) = far.into_split();
-    let budget = link.clone();
+    let budgets = link.clone();
     let down = async {
         let mut carried = 0;
         let mut piece = [0; PIECE];
         loop {
-            let room = wait_for_room(&budget, carried, &hold).await;
+            let room = wait_for_room(&budgets, |link| link.down, carried, &hold).await;
             let most = usize::try_from(room).unwrap_or(PIECE).min(PIECE);
             match far_read.read(&mut piece[..most]).await {
                 Ok(count) if count > 0 => {
                     carried += count as u64;
                     counts.down.fetch_add(count as u64, Ordering::SeqCst);
-                    counts.largest.fetch_max(carried, Ordering::SeqCst);
                     if near_write.write_all(&piece[..count]).await.is_err() {
                         return;
                     }
@@ -177,11 +190,20 @@ async fn pass(
         }
     };
     let up = async {
+        let mut carried = 0;
         let mut piece = [0; PIECE];
-        while let Ok(count) = near_read.read(&mut piece).await {
-            counts.up.fetch_add(count as u64, Ordering::SeqCst);
-            if count == 0 || far_write.write_all(&piece[..count]).await.is_err() {
-                return;
+        loop {
+            let room = wait_for_room(&budgets, |link| link.up, carried, &hold).await;
+            let most = usize::try_from(room).unwrap_or(PIECE).min(PIECE);
+            match near_read.read(&mut piece[..most]).await {
+                Ok(count) if count > 0 => {
+                    carried += count as u64;
+                    counts.up.fetch_add(count as u64, Ordering::SeqCst);
+                    if far_write.write_all(&piece[..count]).await.is_err() {
+                        return;
+                    }
+                }
+                _ => return,
             }
         }
     };
@@ -193,17 +215,22 @@ async fn pass(
 }
 
 /// Waits until the connection may carry more, and says how much.
-async fn wait_for_room(link: &watch::Receiver<Link>, carried: u64, hold: &watch::Sender<u64>) -> u64 {
+async fn wait_for_room(
+    link: &watch::Receiver<Link>,
+    budget: fn(&Link) -> u64,
+    carried: u64,
+    hold: &watch::Sender<u64>,
+) -> u64 {
     let mut link = link.clone();
-    let room = link.borrow_and_update().budget.saturating_sub(carried);
+    let room = budget(&link.borrow_and_update()).saturating_sub(carried);
     if room > 0 {
         return room;
     }
     let _standing = Standing::new(hold);
     let budget = link
-        .wait_for(|link| link.budget > carried)
+        .wait_for(|link| budget(link) > carried)
         .await
-        .map_or(u64::MAX, |link| link.budget);
+        .map_or(u64::MAX, |link| budget(&link));
     budget.saturating_sub(carried)
 }
 

@@ -1,0 +1,147 @@
+//! `kill -9` at every moment: the old or the new version runs, never neither and never both, and in the end the
+//! new one, unaided.
+
+use std::time::Duration;
+
+use e2e::packages::Script;
+use e2e::{Agent, Site, SiteOptions, eventually};
+use protocol::{Outcome, Step};
+
+/// Bytes beside the program, so that the steps take a moment.
+const BALLAST: usize = 2_000_000;
+/// A program that runs well.
+const STAYS: &str = "exec sleep 100000";
+
+fn package(work: &std::path::Path, version: u64, body: &str) -> std::path::PathBuf {
+    let version = format!("{version}.0.0");
+    Script {
+        version: &version,
+        body,
+        probation: 1,
+        ballast: BALLAST,
+        ..Script::default()
+    }
+    .write(work)
+}
+
+/// One process at most while the agent is dead.
+fn at_most_one(agent: &Agent, when: &str) {
+    let processes = agent.processes("app");
+    assert!(processes.len() <= 1, "{} versions run {when}", processes.len());
+}
+
+/// One process exactly in the end.
+async fn ends_with(agent: &Agent, version: u64, when: &str) {
+    let wanted = format!("{version}.0.0 running");
+    eventually(when, || agent.shows("app"), |shown| *shown == wanted).await;
+    assert_eq!(agent.processes("app").len(), 1, "{when}");
+}
+
+/// After each step that an install takes.
+#[tokio::test]
+async fn an_agent_killed_after_any_step_finishes_unaided() {
+    let work = tempfile::tempdir().unwrap();
+    let site = Site::running(SiteOptions::default()).await;
+    let mut agent = site.device("north").await;
+    let first = site.release(&package(work.path(), 1, STAYS)).await;
+    agent.watch().outcome("north", first.update).await;
+    let steps = [
+        Step::Ordered,
+        Step::DownloadStarted,
+        Step::Downloaded,
+        Step::VerifyStarted,
+        Step::Verified,
+        Step::InstallStarted,
+        Step::Staged,
+        Step::Stopping,
+        Step::Stopped,
+        Step::Switched,
+        Step::Started,
+        Step::Healthy,
+        Step::Committed,
+    ];
+    for (version, step) in (2..).zip(steps) {
+        let when = format!("after a kill at {step}");
+        let watch = agent.watch();
+        let _ = site.release(&package(work.path(), version, STAYS)).await;
+        watch.device("north", step, &format!("{version}.0.0")).await;
+        agent.kill().await;
+        at_most_one(&agent, &when);
+        agent.start().await;
+        ends_with(&agent, version, &when).await;
+    }
+}
+
+/// At moments between the steps: every few milliseconds from the order on.
+#[tokio::test]
+async fn an_agent_killed_at_any_moment_of_an_install_finishes_unaided() {
+    let work = tempfile::tempdir().unwrap();
+    let site = Site::running(SiteOptions::default()).await;
+    let mut agent = site.device("north").await;
+    let first = site.release(&package(work.path(), 1, STAYS)).await;
+    agent.watch().outcome("north", first.update).await;
+    for (version, moment) in (2..).zip([0, 4, 9, 15, 22, 30, 40, 52, 66, 82, 100, 130]) {
+        let when = format!("after a kill {moment} ms after the order");
+        let steps = agent.watch();
+        let _ = site.release(&package(work.path(), version, STAYS)).await;
+        steps
+            .device("north", Step::Ordered, &format!("{version}.0.0"))
+            .await;
+        // Not a wait for anything: the moment itself is what differs.
+        tokio::time::sleep(Duration::from_millis(moment)).await;
+        agent.kill().await;
+        at_most_one(&agent, &when);
+        agent.start().await;
+        ends_with(&agent, version, &when).await;
+    }
+}
+
+/// On the way back from a bad version too.
+#[tokio::test]
+async fn an_agent_killed_while_a_bad_version_is_tried_goes_back_unaided() {
+    let work = tempfile::tempdir().unwrap();
+    let site = Site::running(SiteOptions::default()).await;
+    let mut agent = site.device("north").await;
+    let first = site.release(&package(work.path(), 1, STAYS)).await;
+    agent.watch().outcome("north", first.update).await;
+    for (version, step) in (2..).zip([Step::Switched, Step::Started, Step::Healthy, Step::RolledBack]) {
+        let when = format!("after a kill at {step} of a bad version");
+        let steps = agent.watch();
+        let published = site
+            .release(&package(work.path(), version, "exec sleep 0.6"))
+            .await;
+        steps.device("north", step, &format!("{version}.0.0")).await;
+        agent.kill().await;
+        at_most_one(&agent, &when);
+        agent.start().await;
+        ends_with(&agent, 1, &when).await;
+        // The gateway learns how it ended from the signed report, whatever was lost with the agent.
+        let (outcome, reason) = site.watch().outcome("north", published.update).await;
+        assert_eq!(outcome, Outcome::RolledBack, "{when}: {reason:?}");
+        let history = agent.history().await;
+        let entry = history
+            .iter()
+            .find(|entry| entry.version.to_string() == format!("{version}.0.0"));
+        assert_eq!(entry.unwrap().outcome, "rolled back", "{when}");
+    }
+}
+
+/// The gateway and the repository at once, with a release on its way: what was accepted arrives.
+#[tokio::test]
+async fn servers_killed_right_after_the_receipt_lose_nothing() {
+    let work = tempfile::tempdir().unwrap();
+    let mut site = Site::running(SiteOptions::default()).await;
+    let agent = site.device("north").await;
+    for version in 1..=3 {
+        let _ = site.release(&package(work.path(), version, STAYS)).await;
+        site.repository.take().unwrap().kill().await;
+        site.kill_manager().await;
+        site.start_manager().await;
+        site.start_repository().await;
+        agent
+            .watch()
+            .device("north", Step::Committed, &format!("{version}.0.0"))
+            .await;
+    }
+    ends_with(&agent, 3, "after three kills").await;
+}
