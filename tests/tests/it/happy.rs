@@ -130,37 +130,6 @@ async fn versions_are_compared_as_numbers_and_may_jump() {
     );
 }
 
-#[tokio::test]
-async fn a_roll_back_by_hand_holds_until_it_is_released() {
-    let site = Site::running(SiteOptions::default()).await;
-    let work = tempfile::tempdir().unwrap();
-    let mut follow = site.follow();
-    let agent = site.device("pump").await;
-    for version in ["1.0", "2.0"] {
-        let _ = site
-            .publish(
-                &script(work.path(), "app", version, "exec sleep 1000", ALIVE),
-                &[],
-            )
-            .await
-            .ok();
-        follow.committed("pump", &format!("{version}.0")).await;
-    }
-    let _ = agent.command(["rollback", "app"]).await.ok();
-    let event = follow.step(|event| event.step == Step::RolledBack).await;
-    assert!(event.reason.unwrap().contains("by hand"));
-    let status = agent.status().await;
-    assert_eq!(
-        status.components[0].version.as_ref().unwrap().to_string(),
-        "1.0.0"
-    );
-    assert!(status.components[0].held);
-    let _ = agent.command(["release", "app"]).await.ok();
-    follow
-        .step(|event| event.step == Step::Committed && event.version.to_string() == "2.0.0")
-        .await;
-}
-
 /// Start and stop mean the downloader's timer (R-004-60); devices stay served.
 #[tokio::test]
 async fn a_stopped_downloader_leaves_devices_served() {
