@@ -35,6 +35,15 @@ pub enum ClientError {
         #[source]
         source: reqwest::Error,
     },
+    /// Not our repository, or we are not its author.
+    #[error("no connection to the repository at {base}, because of a certificate")]
+    Untrusted {
+        /// Its address.
+        base: String,
+        /// Whose, and what is wrong with it.
+        #[source]
+        source: mtls::Refusal,
+    },
     /// The connection broke in the middle.
     #[error("the connection to the repository broke during {what}: try again, what has arrived is kept")]
     Broken {
@@ -310,7 +319,12 @@ impl Repository {
     }
 
     fn failed(&self, what: &'static str, source: reqwest::Error) -> ClientError {
-        if source.is_connect() {
+        if let Some(refusal) = mtls::Refusal::find(&source) {
+            ClientError::Untrusted {
+                base: self.base.clone(),
+                source: refusal,
+            }
+        } else if source.is_connect() {
             ClientError::Unreachable {
                 base: self.base.clone(),
                 source,

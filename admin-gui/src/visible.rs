@@ -60,7 +60,9 @@ impl Desk {
         };
         match self.repository.publish(&publish).await {
             Ok(receipt) => Ok(receipt),
-            Err(error @ ClientError::Unreachable { .. }) => Err(VisibleError::Refused(error)),
+            Err(error @ (ClientError::Unreachable { .. } | ClientError::Untrusted { .. })) => {
+                Err(VisibleError::Refused(error))
+            }
             Err(error) if error.is_passing() => self.look_up(change, update, error).await,
             Err(error) if error.is_conflict() => match self.look_up(change, update, error).await {
                 Err(VisibleError::Refused(error) | VisibleError::Unknown(error)) => {

@@ -22,6 +22,13 @@ pub(crate) enum RemoteError {
         #[source]
         source: reqwest::Error,
     },
+    /// Not ours, or we are not its own.
+    #[error("no connection to the repository {base}, because of a certificate")]
+    Untrusted {
+        base: String,
+        #[source]
+        source: mtls::Refusal,
+    },
     /// Too slow.
     #[error("the repository {0} was too slow")]
     Slow(String),
@@ -82,7 +89,12 @@ impl Repository {
     }
 
     fn failed(&self, source: reqwest::Error) -> RemoteError {
-        if source.is_timeout() {
+        if let Some(refusal) = mtls::Refusal::find(&source) {
+            RemoteError::Untrusted {
+                base: self.base.to_string(),
+                source: refusal,
+            }
+        } else if source.is_timeout() {
             RemoteError::Slow(self.base.to_string())
         } else {
             RemoteError::Unreachable {
