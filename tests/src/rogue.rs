@@ -69,21 +69,25 @@ pub struct Rogue {
 impl Rogue {
     /// Takes the place of the site's repository, which must not run, with its certificate.
     pub async fn repository(site: &Site) -> Self {
-        let address = SocketAddr::from((site.address, 7100));
-        Self::start(
-            site,
-            "repository",
-            address,
-            ClientAuth::Optional,
-            &[Role::Author, Role::Manager],
-        )
-        .await
+        let accept = &[Role::Author, Role::Manager];
+        Self::start(site, "repository", site.at(7100), ClientAuth::Optional, accept).await
     }
 
     /// Takes the place of the site's manager, which must not run, with its certificate.
     pub async fn manager(site: &Site) -> Self {
-        let address = SocketAddr::from((site.address, 7101));
-        Self::start(site, "manager", address, ClientAuth::Required, &[Role::Device]).await
+        Self::start(
+            site,
+            "manager",
+            site.at(7101),
+            ClientAuth::Required,
+            &[Role::Device],
+        )
+        .await
+    }
+
+    /// Takes a place with the certificate of whatever program of whatever site; asks its visitors for none.
+    pub async fn impostor(site: &Site, folder: &str, at: SocketAddr) -> Self {
+        Self::start(site, folder, at, ClientAuth::None, &[]).await
     }
 
     async fn start(

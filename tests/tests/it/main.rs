@@ -15,6 +15,7 @@ mod life;
 mod link;
 mod metadata;
 mod offline;
+mod ports;
 mod targets;
 
 use e2e::process::run;
