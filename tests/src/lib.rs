@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod client;
+pub mod clock;
 pub mod follow;
 pub mod forge;
 pub mod packages;

@@ -49,6 +49,19 @@ pub fn bin(name: &str) -> PathBuf {
     path
 }
 
+/// Everything that programs have said in this process, for tests about what must never be said.
+static HEARD: Mutex<String> = Mutex::new(String::new());
+
+/// All that programs and commands have written so far, but for the commands whose output is a secret
+/// (`add-device` and `new-code` print the code).
+///
+/// # Panics
+/// If a reader panicked.
+#[must_use]
+pub fn heard() -> String {
+    HEARD.lock().unwrap().clone()
+}
+
 /// Output lines of a running program, shared with the tasks that read them.
 #[derive(Debug, Default)]
 struct Lines {
@@ -273,6 +286,11 @@ async fn collect(
             eprintln!("{name}| {line}");
         }
         {
+            let mut heard = HEARD.lock().unwrap();
+            heard.push_str(&line);
+            heard.push('\n');
+        }
+        {
             let mut kept = lines.lock().unwrap();
             kept.lines.push(line);
             if kept.lines.len() > MAX_LINES {
@@ -365,6 +383,10 @@ pub async fn run<S: AsRef<OsStr>>(
     input: &str,
     env: &[(&str, &str)],
 ) -> Output {
+    let args: Vec<std::ffi::OsString> = args.into_iter().map(|arg| arg.as_ref().to_owned()).collect();
+    let prints_a_secret = args
+        .first()
+        .is_some_and(|word| word == "add-device" || word == "new-code");
     let mut command = Command::new(program);
     command
         .args(args)
@@ -384,9 +406,15 @@ pub async fn run<S: AsRef<OsStr>>(
         .await
         .unwrap_or_else(|_| panic!("{} does not end", program.display()))
         .expect("output");
-    Output {
+    let output = Output {
         code: output.status.code().unwrap_or(-1),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    };
+    let mut heard = HEARD.lock().unwrap();
+    if !prints_a_secret {
+        heard.push_str(&output.stdout);
     }
+    heard.push_str(&output.stderr);
+    output
 }

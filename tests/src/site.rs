@@ -64,6 +64,8 @@ pub struct SiteOptions {
     pub poll_seconds: u64,
     /// Whether events are used, or the poll timer only.
     pub events: bool,
+    /// What the programs of the site log (`RUST_LOG`), where it matters; `DROVER_TEST_LOG` otherwise.
+    pub log: Option<String>,
     /// Where to make the folder; a temporary one if none. It is removed at the end in any case.
     pub dir: Option<PathBuf>,
 }
@@ -76,6 +78,7 @@ impl Default for SiteOptions {
             poll_seconds: 10,
             events: true,
             dir: None,
+            log: None,
         }
     }
 }
@@ -179,26 +182,34 @@ impl Site {
         self.dir.join(part)
     }
 
+    /// The environment of the site's programs.
+    fn env<'a>(&'a self, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+        let log = self.options.log.as_deref().map(|log| ("RUST_LOG", log));
+        log.into_iter().chain(more.iter().copied()).collect()
+    }
+
     /// Starts the repository and waits until it serves.
     pub async fn start_repository(&mut self) {
-        let program = Program::start(
-            "repository",
-            &bin("repo-server"),
-            service("run", &self.path("repository")),
-            &[],
-        );
+        self.start_repository_with(&[]).await;
+    }
+
+    /// The same with more environment, such as another clock.
+    pub async fn start_repository_with(&mut self, env: &[(&str, &str)]) {
+        let args = service("run", &self.path("repository"));
+        let program = Program::start("repository", &bin("repo-server"), args, &self.env(env));
         program.wait_ready().await;
         self.repository = Some(program);
     }
 
     /// Starts the manager and waits until it serves.
     pub async fn start_manager(&mut self) {
-        let program = Program::start(
-            "manager",
-            &bin("manager"),
-            service("run", &self.path("manager")),
-            &[],
-        );
+        self.start_manager_with(&[]).await;
+    }
+
+    /// The same with more environment, such as another clock.
+    pub async fn start_manager_with(&mut self, env: &[(&str, &str)]) {
+        let args = service("run", &self.path("manager"));
+        let program = Program::start("manager", &bin("manager"), args, &self.env(env));
         program.wait_ready().await;
         self.manager = Some(program);
     }
@@ -332,7 +343,10 @@ impl Site {
     /// The same with its folder elsewhere.
     pub async fn enroll_in(&self, dir: PathBuf, name: &str) -> Agent {
         let code = self.add_device(name).await;
-        let agent = Agent::new(dir, name);
+        let mut agent = Agent::new(dir, name);
+        if let Some(log) = &self.options.log {
+            agent.env.insert("RUST_LOG".into(), log.clone());
+        }
         let _ = agent.enroll(&code, &self.path("author/root.json")).await.ok();
         agent.set("events", &self.options.events.to_string());
         agent

@@ -1,7 +1,5 @@
 //! Crashes, cut links, full disks, wrong clocks, lost machines.
 
-use std::path::Path;
-
 use e2e::packages::{ALIVE, noise, put, script};
 use e2e::{Site, SiteOptions};
 use protocol::Step;
@@ -117,51 +115,6 @@ impl Drop for Unmount {
             .arg("-l")
             .arg(&self.0)
             .status();
-    }
-}
-
-/// A clock at 1970 or 2099 is not believed, and the device still updates.
-#[tokio::test]
-async fn a_device_at_1970_or_2099_still_updates() {
-    let library = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
-    if !Path::new(library).exists() {
-        eprintln!("skipped: libfaketime is not installed");
-        return;
-    }
-    let site = Site::running(SiteOptions::default()).await;
-    let work = tempfile::tempdir().unwrap();
-    let mut follow = site.follow();
-    let mut agents = Vec::new();
-    for (name, clock) in [
-        ("past", "@1970-01-02 00:00:00"),
-        ("future", "@2099-06-01 00:00:00"),
-    ] {
-        let mut agent = site.enroll(name).await;
-        for (key, value) in [
-            ("LD_PRELOAD", library),
-            ("FAKETIME", clock),
-            ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
-        ] {
-            agent.env.insert(key.into(), value.into());
-        }
-        agent.start().await;
-        agents.push(agent);
-    }
-    for version in ["1.0", "2.0"] {
-        let _ = site
-            .publish(&script(work.path(), "app", version, FOREVER, ALIVE), &[])
-            .await
-            .ok();
-        for agent in &agents {
-            follow.committed(&agent.name, &format!("{version}.0")).await;
-        }
-    }
-    for agent in &agents {
-        assert!(
-            !agent.status().await.time_known,
-            "{} believes its clock",
-            agent.name
-        );
     }
 }
 

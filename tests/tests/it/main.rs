@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod attacks;
+mod clocks;
 mod faults;
 mod forms;
 mod happy;
@@ -16,6 +17,8 @@ mod link;
 mod metadata;
 mod offline;
 mod ports;
+mod replacement;
+mod secrets;
 mod targets;
 
 use e2e::process::run;
