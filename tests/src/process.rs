@@ -12,6 +12,8 @@ use tokio::sync::watch;
 
 /// How long a program may take to say that it is ready, or a step to happen: generous, for a loaded machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the last words of a program that has ended are waited for.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 /// Pause between two looks at a state that no event announces.
 const POLL: Duration = Duration::from_millis(40);
 /// Lines of output kept of one program; older ones are dropped.
@@ -254,9 +256,20 @@ impl Program {
     /// If it does not within [`PATIENCE`].
     pub async fn wait(&mut self) -> std::process::ExitStatus {
         match tokio::time::timeout(PATIENCE, self.child.wait()).await {
-            Ok(status) => status.expect("wait"),
+            Ok(status) => {
+                self.drain().await;
+                status.expect("wait")
+            }
             Err(_) => panic!("{} does not end:\n{}", self.name, self.tail()),
         }
+    }
+
+    /// What a program said last may still lie in its pipe when it has ended: waits until all of it is read.
+    async fn drain(&self) {
+        let mut count = self.count.clone();
+        let read = async { while count.changed().await.is_ok() {} };
+        // A child that inherited the pipe may hold it open for longer; it is not waited for.
+        let _ = tokio::time::timeout(LAST_WORDS, read).await;
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod attacks;
 mod clocks;
+mod demo;
 mod faults;
 mod forms;
 mod happy;
