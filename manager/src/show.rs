@@ -61,8 +61,12 @@ pub(crate) fn show_status(status: &ManagerStatus) {
             (None, true) => "offered".to_owned(),
             (None, false) => "not yet downloaded".to_owned(),
         };
+        let back = match row.rolled_back {
+            0 => String::new(),
+            devices => format!(", {devices} rolled it back"),
+        };
         println!(
-            "release      {} {}: {state}; {} run it",
+            "release      {} {}: {state}; {} run it{back}",
             row.component, row.version, row.running
         );
     }
