@@ -7,6 +7,7 @@
 mod attacks;
 mod clocks;
 mod demo;
+mod documents;
 mod faults;
 mod forms;
 mod happy;
@@ -21,6 +22,7 @@ mod ports;
 mod replacement;
 mod secrets;
 mod targets;
+mod three_hosts;
 
 use e2e::process::run;
 use e2e::{Agent, Output};
