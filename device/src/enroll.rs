@@ -24,6 +24,7 @@ use crate::limits::{MAX_ANSWER, MAX_ROOT};
 use crate::manager::{Manager, check, read};
 use crate::renew;
 use crate::settings::Settings;
+use crate::trust::chain;
 use crate::world::World;
 
 /// Where the TUF root comes from.
@@ -81,8 +82,9 @@ pub async fn enroll(layout: &Layout, world: &World, request: Joining) -> anyhow:
 
     world.files.create_dir(layout.root(), 0o755)?;
     write_identity(layout, world, &enrolled, &key_pem)?;
+    let written_by_hand = layout.settings().exists();
     let settings = write_settings(layout, &request, &enrolled)?;
-    anchor(
+    let anchored = anchor(
         layout,
         world,
         &request,
@@ -91,7 +93,21 @@ pub async fn enroll(layout: &Layout, world: &World, request: Joining) -> anyhow:
         &settings,
         given_root,
     )
-    .await?;
+    .await;
+    if anchored.is_err() && !enrolled_before {
+        // Without a root it is no device: the next try begins from nothing.
+        let files = &world.files;
+        let removed = files.remove_tree(&layout.identity()).and_then(|_| {
+            if written_by_hand {
+                return Ok(());
+            }
+            files.remove_file(&layout.settings()).map(drop)
+        });
+        if let Err(error) = removed {
+            tracing::warn!(target: "drover", error = %chain(&error), "what was begun cannot be removed");
+        }
+    }
+    anchored?;
     Ok(enrolled)
 }
 
