@@ -339,7 +339,7 @@ async fn a_repository_of_another_site_is_refused() {
     let fake = Fake::start(&other.repository()).await;
     let error = site.desk(&fake.url).look().await.unwrap_err();
     assert!(
-        matches!(error, LookError::Client(ClientError::Unreachable { .. })),
+        matches!(error, LookError::Client(ClientError::Untrusted { .. })),
         "{error:?}"
     );
     assert!(fake.kept().published.is_empty());
