@@ -11,6 +11,14 @@ use tuf::{Digest, UnixTime};
 use crate::device::{ComponentState, DeviceOutcome, Problem};
 use crate::{Event, Name, Secret};
 
+mod author;
+mod desk;
+mod looking_back;
+
+pub use author::*;
+pub use desk::*;
+pub use looking_back::*;
+
 /// An answer: the value, or what went wrong.
 pub type Answer<T> = Result<T, Problem>;
 

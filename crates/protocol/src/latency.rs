@@ -1,11 +1,11 @@
 //! The document's seven latency types (R-004-121 to R-004-127), computed from steps.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{Event, Name, Role, Step};
 
 /// Latency types of one update on one device, in milliseconds; none where a step is missing.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Latencies {
     /// 1 Download: upload successful → manager download successful.
     pub download: Option<f64>,
