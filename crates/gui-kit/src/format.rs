@@ -1,0 +1,122 @@
+//! Figures for people: bytes, rates, times.
+
+use std::time::Duration;
+
+use tuf::UnixTime;
+
+use crate::text::{Kit, fill};
+
+/// `3.2 MB`: decimal, as disks and networks count.
+#[must_use]
+pub fn bytes(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
+    if bytes < 1000 {
+        return format!("{bytes} B");
+    }
+    #[allow(clippy::cast_precision_loss, reason = "shown with two digits")]
+    let mut value = bytes as f64 / 1000.0;
+    let mut unit = 0;
+    while value >= 999.95 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    if value < 99.95 {
+        format!("{value:.1} {}", UNITS[unit])
+    } else {
+        format!("{value:.0} {}", UNITS[unit])
+    }
+}
+
+/// `3.2 MB/s`.
+#[must_use]
+pub fn rate(bytes_per_second: f64) -> String {
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "clamped to what u64 holds"
+    )]
+    let whole = bytes_per_second.clamp(0.0, 1e18) as u64;
+    format!("{}/s", bytes(whole))
+}
+
+/// `12 s`, `4 min 05 s`, `2 h 10 min`, `3 d 4 h`.
+#[must_use]
+pub fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min {:02} s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{} h {:02} min", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds / 3600 % 24),
+    }
+}
+
+/// Milliseconds as `204 ms` or `3.2 s`.
+#[must_use]
+pub fn milliseconds(value: f64) -> String {
+    if value < 1000.0 {
+        format!("{value:.0} ms")
+    } else {
+        format!("{:.1} s", value / 1000.0)
+    }
+}
+
+/// How long ago `at` was, as a person would say it.
+#[must_use]
+pub fn ago(kit: &Kit, at: UnixTime, now: UnixTime) -> String {
+    let seconds = now.seconds_since(at);
+    match seconds {
+        ..2 => kit.just_now.clone(),
+        2..60 => fill(&kit.seconds_ago, &[&seconds]),
+        60..3600 => fill(&kit.minutes_ago, &[&(seconds / 60)]),
+        3600..172_800 => fill(&kit.hours_ago, &[&(seconds / 3600)]),
+        _ => fill(&kit.days_ago, &[&(seconds / 86_400)]),
+    }
+}
+
+/// Time left, as a person would say it.
+#[must_use]
+pub fn left(kit: &Kit, seconds: u64) -> String {
+    match seconds {
+        0..90 => fill(&kit.seconds_left, &[&seconds]),
+        90..5400 => fill(&kit.minutes_left, &[&((seconds + 30) / 60)]),
+        _ => fill(&kit.hours_left, &[&((seconds + 1800) / 3600)]),
+    }
+}
+
+/// `2026-11-26 16:04:10`, in UTC: the same on every machine of a site, whatever its time zone.
+#[must_use]
+pub fn time(at: UnixTime) -> String {
+    at.to_string().replace('T', " ").replace('Z', "")
+}
+
+/// `2026-11-26`.
+#[must_use]
+pub fn date(at: UnixTime) -> String {
+    at.to_string().chars().take(10).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_those_a_person_would_write() {
+        for (value, shown) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (3_240_000, "3.2 MB"),
+            (250_000_000, "250 MB"),
+            (999_960, "1.0 MB"),
+            (u64::MAX, "18447 PB"),
+        ] {
+            assert_eq!(bytes(value), shown);
+        }
+        assert_eq!(rate(1_500_000.0), "1.5 MB/s");
+        assert_eq!(rate(f64::NAN), "0 B/s");
+        assert_eq!(duration(Duration::from_secs(245)), "4 min 05 s");
+        assert_eq!(duration(Duration::from_secs(277_200)), "3 d 5 h");
+        assert_eq!(milliseconds(203.6), "204 ms");
+    }
+}

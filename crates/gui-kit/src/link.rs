@@ -1,0 +1,653 @@
+//! The bridge between a window and its service: snapshots and events in, commands out.
+//!
+//! A thread of its own speaks to the control socket; the window only takes what lies ready and never waits. The
+//! window is woken when something that it shows has changed, and only then.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use control::Client;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::{Notify, mpsc};
+
+use crate::launch::{Launch, Launched};
+use crate::limits::{
+    ANSWER_PATIENCE, COMMANDS, PENDING_EVENTS, READ_PATIENCE, REFRESH, RETRY_BASE, RETRY_CAP, SETTLE,
+};
+
+/// A future that a [`Service`] gives; boxed, since it is called once a second.
+pub type Reading<'a, T> = Pin<Box<dyn Future<Output = Result<T, control::Error>> + Send + 'a>>;
+
+/// One kind of service, as its window sees it.
+pub trait Service: Send + Sync + 'static {
+    /// What the window draws; a new one wakes the window only if it differs.
+    type Snapshot: PartialEq + Send + Sync + 'static;
+    /// What the `Watch` request streams.
+    type Event: DeserializeOwned + Send + 'static;
+    /// What the service is asked.
+    type Request: Serialize + Send + Sync + 'static;
+
+    /// Its program's name.
+    fn program(&self) -> &'static str;
+    /// Reads everything that the window shows.
+    fn read<'a>(&'a self, client: &'a mut Client) -> Reading<'a, Self::Snapshot>;
+    /// The request whose answers are events.
+    fn watch(&self) -> Self::Request;
+}
+
+/// How the window stands to its service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Connection {
+    /// Nothing is known yet.
+    Connecting,
+    /// None ran: one was started.
+    Starting,
+    /// It answers.
+    Connected,
+    /// It does not answer; what is shown is from before.
+    Lost {
+        /// Why, for a person.
+        reason: String,
+    },
+}
+
+/// What the window draws.
+pub struct View<S: Service> {
+    /// How the window stands to its service.
+    pub connection: Connection,
+    /// The newest snapshot; none before the first.
+    pub snapshot: Option<Arc<S::Snapshot>>,
+    /// When the snapshot was last known to be true.
+    pub read_at: Option<Instant>,
+}
+
+impl<S: Service> Clone for View<S> {
+    fn clone(&self) -> Self {
+        Self {
+            connection: self.connection.clone(),
+            snapshot: self.snapshot.clone(),
+            read_at: self.read_at,
+        }
+    }
+}
+
+/// What became of a command.
+#[derive(Debug)]
+pub struct Answer {
+    /// The number that [`Link::send`] gave.
+    pub ticket: u64,
+    /// The service's answer, or why there is none.
+    pub result: Result<serde_json::Value, control::Error>,
+}
+
+impl Answer {
+    /// The answer as a type of the protocol.
+    ///
+    /// # Errors
+    /// The service refuses, is gone, or speaks another version.
+    pub fn into<T: DeserializeOwned>(self) -> Result<T, control::Error> {
+        self.result
+            .and_then(|value| serde_json::from_value(value).map_err(control::Error::Malformed))
+    }
+}
+
+/// Who is told that the window should draw again. Called from the link's thread.
+pub type Wake = Arc<dyn Fn() + Send + Sync>;
+
+struct Shared<S: Service> {
+    state: Mutex<State<S>>,
+    wake: Wake,
+    hurry: Notify,
+}
+
+struct State<S: Service> {
+    view: View<S>,
+    events: VecDeque<S::Event>,
+    /// The watch stream began again: it repeats what it has kept.
+    restarted: bool,
+    answers: Vec<Answer>,
+    closed: bool,
+}
+
+impl<S: Service> Shared<S> {
+    fn lock(&self) -> MutexGuard<'_, State<S>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State<S>) -> bool) {
+        if change(&mut self.lock()) {
+            (self.wake)();
+        }
+    }
+
+    fn connection(&self, connection: Connection) {
+        self.change(|state| {
+            let changed = state.view.connection != connection;
+            state.view.connection = connection;
+            changed
+        });
+    }
+}
+
+/// The window's end. Dropping it ends its thread; the service goes on.
+pub struct Link<S: Service> {
+    shared: Arc<Shared<S>>,
+    commands: mpsc::Sender<(u64, S::Request)>,
+    next: u64,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl<S: Service> fmt::Debug for Link<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link")
+            .field("next", &self.next)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What happened since the last frame.
+#[derive(Debug)]
+pub struct News<E> {
+    /// New events. After a new connection the service repeats those it has kept: then [`Self::restarted`] is
+    /// set and what the window kept from before is to be dropped first.
+    pub events: VecDeque<E>,
+    /// The stream of events began anew.
+    pub restarted: bool,
+    /// Answers to commands.
+    pub answers: Vec<Answer>,
+}
+
+impl<S: Service> Link<S> {
+    /// Begins to look for the service at `socket`. Where nobody listens and `launch` is given, the service is started
+    /// once, as a process of its own.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub fn open(service: S, socket: &Path, launch: Option<Launch>, wake: Wake) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State {
+                view: View {
+                    connection: Connection::Connecting,
+                    snapshot: None,
+                    read_at: None,
+                },
+                events: VecDeque::new(),
+                restarted: false,
+                answers: Vec::new(),
+                closed: false,
+            }),
+            wake,
+            hurry: Notify::new(),
+        });
+        let (commands, queue) = mpsc::channel(COMMANDS);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let (own, socket) = (Arc::clone(&shared), socket.to_owned());
+        let thread = std::thread::Builder::new().name("link".into()).spawn(move || {
+            runtime.block_on(run(Arc::new(service), own, socket, launch, queue));
+        })?;
+        Ok(Self {
+            shared,
+            commands,
+            next: 1,
+            thread: Some(thread),
+        })
+    }
+
+    /// What to draw.
+    #[must_use]
+    pub fn view(&self) -> View<S> {
+        self.shared.lock().view.clone()
+    }
+
+    /// Takes what happened since the last call.
+    #[must_use]
+    pub fn news(&self) -> News<S::Event> {
+        let mut state = self.shared.lock();
+        News {
+            events: std::mem::take(&mut state.events),
+            restarted: std::mem::take(&mut state.restarted),
+            answers: std::mem::take(&mut state.answers),
+        }
+    }
+
+    /// Sends a command; its [`Answer`] comes with [`Self::news`] under the ticket that is given back. None: too
+    /// many wait already.
+    pub fn send(&mut self, request: S::Request) -> Option<u64> {
+        let ticket = self.next;
+        self.commands.try_send((ticket, request)).ok()?;
+        self.next += 1;
+        Some(ticket)
+    }
+
+    /// Looks for a lost service at once.
+    pub fn try_now(&self) {
+        self.shared.hurry.notify_one();
+    }
+}
+
+impl<S: Service> Drop for Link<S> {
+    fn drop(&mut self) {
+        self.shared.lock().closed = true;
+        self.shared.hurry.notify_one();
+        // The channel's end ends the thread; it holds nothing that must be waited for but its own memory.
+        let (closed, _) = mpsc::channel(1);
+        self.commands = closed;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn run<S: Service>(
+    service: Arc<S>,
+    shared: Arc<Shared<S>>,
+    socket: PathBuf,
+    mut launch: Option<Launch>,
+    mut commands: mpsc::Receiver<(u64, S::Request)>,
+) {
+    let mut wait = RETRY_BASE;
+    while !shared.lock().closed {
+        let error = match connect(&socket, service.program()).await {
+            Ok((client, watcher)) => {
+                wait = RETRY_BASE;
+                match attend(&service, &shared, &socket, client, watcher, &mut commands).await {
+                    Some(error) => error,
+                    None => return,
+                }
+            }
+            Err(error) => error,
+        };
+        if let (control::Error::NotRunning { .. }, Some(start)) = (&error, launch.take()) {
+            shared.connection(Connection::Starting);
+            match start.run(&socket).await {
+                Launched::Listening => continue,
+                Launched::Failed(reason) => shared.connection(Connection::Lost { reason }),
+            }
+        } else {
+            shared.connection(Connection::Lost {
+                reason: chain(&error),
+            });
+        }
+        // Commands that nobody can take are answered, not kept: a click must not act an hour later.
+        while let Ok((ticket, _)) = commands.try_recv() {
+            answer(&shared, ticket, Err(control::Error::Closed));
+        }
+        tokio::select! {
+            () = tokio::time::sleep(wait) => wait = (wait * 2).min(RETRY_CAP),
+            () = shared.hurry.notified() => wait = RETRY_BASE,
+            command = commands.recv() => match command {
+                Some((ticket, _)) => answer(&shared, ticket, Err(control::Error::Closed)),
+                None => return,
+            },
+        }
+    }
+}
+
+async fn connect(socket: &Path, program: &str) -> Result<(Client, Client), control::Error> {
+    Ok((
+        Client::connect(socket, program).await?,
+        Client::connect(socket, program).await?,
+    ))
+}
+
+/// Serves one connection until it breaks (its error) or the window closes (none).
+async fn attend<S: Service>(
+    service: &Arc<S>,
+    shared: &Arc<Shared<S>>,
+    socket: &Path,
+    mut client: Client,
+    mut watcher: Client,
+    commands: &mut mpsc::Receiver<(u64, S::Request)>,
+) -> Option<control::Error> {
+    if let Err(error) = watcher.send(&service.watch()).await {
+        return Some(error);
+    }
+    shared.lock().restarted = true;
+    shared.lock().events.clear();
+    let mut tasks = tokio::task::JoinSet::new();
+    let mut due = tokio::time::Instant::now();
+    loop {
+        tokio::select! {
+            event = watcher.next::<S::Event>() => match event {
+                Ok(Some(event)) => {
+                    shared.change(|state| {
+                        if state.events.len() == PENDING_EVENTS {
+                            state.events.pop_front();
+                        }
+                        state.events.push_back(event);
+                        state.events.len() == 1
+                    });
+                    due = due.min(tokio::time::Instant::now() + SETTLE);
+                }
+                Ok(None) => return Some(control::Error::Closed),
+                // An event of a newer version is no reason to show nothing.
+                Err(control::Error::Malformed(error)) => tracing::debug!(%error, "an event cannot be read"),
+                Err(error) => return Some(error),
+            },
+            () = tokio::time::sleep_until(due) => {
+                let reading = tokio::time::timeout(READ_PATIENCE, service.read(&mut client)).await;
+                match reading {
+                    Ok(Ok(snapshot)) => took(shared, snapshot),
+                    Ok(Err(error)) => return Some(error),
+                    Err(_) => return Some(control::Error::Closed),
+                }
+                due = tokio::time::Instant::now() + REFRESH;
+            }
+            Some(_) = tasks.join_next(), if !tasks.is_empty() => due = tokio::time::Instant::now(),
+            command = commands.recv() => {
+                let (ticket, request) = command?;
+                let (shared, socket, program) = (Arc::clone(shared), socket.to_owned(), service.program());
+                tasks.spawn(async move {
+                    let asked = tokio::time::timeout(ANSWER_PATIENCE, ask(&socket, program, request)).await;
+                    answer(&shared, ticket, asked.unwrap_or(Err(control::Error::Closed)));
+                });
+            }
+            () = shared.hurry.notified() => {
+                if shared.lock().closed {
+                    return None;
+                }
+                due = tokio::time::Instant::now();
+            }
+        }
+    }
+}
+
+fn took<S: Service>(shared: &Shared<S>, snapshot: S::Snapshot) {
+    shared.change(|state| {
+        let view = &mut state.view;
+        view.read_at = Some(Instant::now());
+        let same = view.snapshot.as_deref() == Some(&snapshot) && view.connection == Connection::Connected;
+        if !same {
+            view.snapshot = Some(Arc::new(snapshot));
+            view.connection = Connection::Connected;
+        }
+        !same
+    });
+}
+
+async fn ask<R: Serialize>(
+    socket: &Path,
+    program: &str,
+    request: R,
+) -> Result<serde_json::Value, control::Error> {
+    let mut client = Client::connect(socket, program).await?;
+    client.send(&request).await?;
+    drop(request);
+    client.next().await?.ok_or(control::Error::Closed)
+}
+
+fn answer<S: Service>(shared: &Shared<S>, ticket: u64, result: Result<serde_json::Value, control::Error>) {
+    shared.change(|state| {
+        state.answers.push(Answer { ticket, result });
+        true
+    });
+}
+
+/// An error and what lies behind it, in one line.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
+
+/// How long ago, for "what is shown is from …".
+#[must_use]
+pub fn age(at: Option<Instant>) -> Option<Duration> {
+    at.map(|at| at.elapsed())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use control::{Reply, Server};
+    use protocol::device::Problem;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::mpsc as std_mpsc;
+
+    struct Counter;
+
+    #[derive(Debug, Clone, Copy, Serialize, serde::Deserialize)]
+    enum Ask {
+        Value,
+        Add(u32),
+        Refuse,
+        Watch,
+    }
+
+    impl Service for Counter {
+        type Snapshot = u32;
+        type Event = u32;
+        type Request = Ask;
+
+        fn program(&self) -> &'static str {
+            "counter"
+        }
+
+        fn read<'a>(&'a self, client: &'a mut Client) -> Reading<'a, u32> {
+            Box::pin(client.call(&Ask::Value))
+        }
+
+        fn watch(&self) -> Ask {
+            Ask::Watch
+        }
+    }
+
+    /// A service on a thread of its own, with a switch that ends it.
+    struct Running {
+        stop: Option<tokio::sync::oneshot::Sender<()>>,
+        thread: Option<std::thread::JoinHandle<()>>,
+    }
+
+    impl Running {
+        fn start(path: &Path, first: u32) -> Self {
+            let (stop, stopped) = tokio::sync::oneshot::channel();
+            let (ready, is_ready) = std_mpsc::channel();
+            let path = path.to_owned();
+            let thread = std::thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()
+                    .unwrap();
+                runtime.block_on(async {
+                    let value = Arc::new(AtomicU32::new(first));
+                    let (told, _) = tokio::sync::broadcast::channel(16);
+                    let server = Server::open(&path).await.unwrap();
+                    ready.send(()).unwrap();
+                    let serve = server.run(move |ask: Ask| {
+                        let (value, told) = (Arc::clone(&value), told.clone());
+                        async move {
+                            match ask {
+                                Ask::Value => Reply::of(Ok(value.load(Ordering::SeqCst))),
+                                Ask::Add(more) => {
+                                    let now = value.fetch_add(more, Ordering::SeqCst) + more;
+                                    let _ = told.send(now);
+                                    Reply::of(Ok(now))
+                                }
+                                Ask::Refuse => Reply::of::<()>(Err(Problem {
+                                    code: "no".into(),
+                                    message: "not today".into(),
+                                })),
+                                Ask::Watch => {
+                                    let (values, stream) = mpsc::channel(16);
+                                    let mut coming = told.subscribe();
+                                    tokio::spawn(async move {
+                                        while let Ok(now) = coming.recv().await {
+                                            let _ = values.send(now.into()).await;
+                                        }
+                                    });
+                                    Reply::Stream(stream)
+                                }
+                            }
+                        }
+                    });
+                    tokio::select! { () = serve => {}, _ = stopped => {} }
+                });
+            });
+            is_ready.recv().unwrap();
+            Self {
+                stop: Some(stop),
+                thread: Some(thread),
+            }
+        }
+    }
+
+    impl Drop for Running {
+        fn drop(&mut self) {
+            let _ = self.stop.take().unwrap().send(());
+            self.thread.take().unwrap().join().unwrap();
+        }
+    }
+
+    struct Woken {
+        link: Link<Counter>,
+        rung: std_mpsc::Receiver<()>,
+        events: Vec<u32>,
+        answers: Vec<Answer>,
+    }
+
+    impl Woken {
+        fn open(path: &Path) -> Self {
+            let (ring, rung) = std_mpsc::channel();
+            let wake: Wake = Arc::new(move || {
+                let _ = ring.send(());
+            });
+            Self {
+                link: Link::open(Counter, path, None, wake).unwrap(),
+                rung,
+                events: Vec::new(),
+                answers: Vec::new(),
+            }
+        }
+
+        fn until(&mut self, what: &str, seen: impl Fn(&Self) -> bool) {
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while !seen(self) {
+                assert!(Instant::now() < deadline, "never: {what}");
+                let _ = self.rung.recv_timeout(Duration::from_millis(200));
+                let news = self.link.news();
+                self.events.extend(news.events);
+                self.answers.extend(news.answers);
+            }
+        }
+    }
+
+    #[test]
+    fn snapshots_events_and_answers_arrive() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("control/socket");
+        let _service = Running::start(&path, 7);
+        let mut window = Woken::open(&path);
+        window.until("the first snapshot", |window| {
+            window.link.view().snapshot.as_deref() == Some(&7)
+        });
+        let add = window.link.send(Ask::Add(3)).unwrap();
+        let refuse = window.link.send(Ask::Refuse).unwrap();
+        window.until("both answers", |window| window.answers.len() == 2);
+        window.until("the event", |window| window.events == [10]);
+        window.until("the new snapshot", |window| {
+            window.link.view().snapshot.as_deref() == Some(&10)
+        });
+        for answer in std::mem::take(&mut window.answers) {
+            match answer.ticket {
+                ticket if ticket == add => assert_eq!(answer.into::<u32>().unwrap(), 10),
+                ticket => {
+                    assert_eq!(ticket, refuse);
+                    assert!(
+                        answer
+                            .into::<u32>()
+                            .unwrap_err()
+                            .to_string()
+                            .contains("not today")
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_service_that_ends_is_told_and_found_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("control/socket");
+        let service = Running::start(&path, 1);
+        let mut window = Woken::open(&path);
+        window.until("the first snapshot", |window| {
+            window.link.view().snapshot.is_some()
+        });
+        drop(service);
+        window.until("the loss", |window| {
+            matches!(window.link.view().connection, Connection::Lost { .. })
+        });
+        assert_eq!(
+            window.link.view().snapshot.as_deref(),
+            Some(&1),
+            "what was known stays on the window"
+        );
+        let lost = window.link.send(Ask::Add(1)).unwrap();
+        window.until("the refusal", |window| {
+            window.answers.iter().any(|answer| answer.ticket == lost)
+        });
+        let _again = Running::start(&path, 5);
+        window.link.try_now();
+        window.until("the new snapshot", |window| {
+            window.link.view().snapshot.as_deref() == Some(&5)
+        });
+        assert_eq!(window.link.view().connection, Connection::Connected);
+    }
+
+    #[test]
+    fn nothing_wakes_the_window_where_nothing_changes() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("control/socket");
+        let _service = Running::start(&path, 1);
+        let mut window = Woken::open(&path);
+        window.until("the first snapshot", |window| {
+            window.link.view().snapshot.is_some()
+        });
+        while window.rung.try_recv().is_ok() {}
+        let first = window.link.view().read_at;
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while window.link.view().read_at == first {
+            assert!(Instant::now() < deadline, "read again within a second");
+            std::thread::yield_now();
+        }
+        assert!(window.rung.try_recv().is_err(), "the same snapshot rings no bell");
+    }
+
+    #[test]
+    fn a_program_that_ends_at_once_leaves_its_last_word() {
+        let dir = tempfile::tempdir().unwrap();
+        let launch = Launch {
+            program: "/bin/sh".into(),
+            arguments: ["-c", "echo the disk is on fire >&2; exit 3"]
+                .map(Into::into)
+                .to_vec(),
+            log: dir.path().join("log"),
+        };
+        let (ring, rung) = std_mpsc::channel();
+        let wake: Wake = Arc::new(move || {
+            let _ = ring.send(());
+        });
+        let link = Link::open(Counter, &dir.path().join("control/socket"), Some(launch), wake).unwrap();
+        loop {
+            rung.recv_timeout(Duration::from_secs(20)).unwrap();
+            if let Connection::Lost { reason } = link.view().connection {
+                assert!(reason.contains("the disk is on fire"), "{reason}");
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! Buttons whose weight says what they do.
+
+use egui::{Button, Response, RichText, Stroke, Ui};
+
+use crate::theme::Palette;
+
+/// The one thing that a person came to do here.
+pub fn primary_button(ui: &mut Ui, enabled: bool, text: &str) -> Response {
+    let palette = Palette::of(ui.visuals());
+    let button = Button::new(RichText::new(text).color(palette.on_accent)).fill(palette.accent);
+    ui.add_enabled(enabled, button)
+}
+
+/// What cannot be taken back.
+pub fn danger_button(ui: &mut Ui, enabled: bool, text: &str) -> Response {
+    let palette = Palette::of(ui.visuals());
+    let button = Button::new(RichText::new(text).color(palette.bad)).stroke(Stroke::new(1.0, palette.bad));
+    ui.add_enabled(enabled, button)
+}
