@@ -12,7 +12,9 @@ use protocol::{Event, Secret};
 use release::Component;
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 use tuf::Digest;
 
 use crate::agent::Agent;
@@ -160,16 +162,19 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
 }
 
 fn start_log(form: LogForm) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let wanted = std::env::var("RUST_LOG").ok().and_then(|text| text.parse().ok());
+    let filter = wanted.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
     let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_max_level(LevelFilter::TRACE)
         .with_writer(std::io::stderr);
     // A second call, in tests, is of no harm.
     let _ = match form {
         LogForm::Text => log
             .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+            .finish()
+            .with(filter)
             .try_init(),
-        LogForm::Json => log.json().try_init(),
+        LogForm::Json => log.json().finish().with(filter).try_init(),
     };
 }
 

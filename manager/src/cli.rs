@@ -10,7 +10,8 @@ use certs::passphrase::Source;
 use clap::{Args, Parser, Subcommand};
 use control::Client;
 use protocol::control::{
-    AddedDevice, CheckResult, DeviceRow, DownloadEntry, ManagerEvent, ManagerRequest, ManagerStatus,
+    AddedDevice, CheckResult, DeviceRow, DownloadEntry, ListEntry, ManagerEvent, ManagerRequest,
+    ManagerStatus,
 };
 use protocol::{Name, Secret, messages};
 use release::{Component, Version};
@@ -20,7 +21,7 @@ use zeroize::Zeroizing;
 use crate::config::Paths;
 use crate::limits::{PASSWORD_BYTES, SITE_FILE_BYTES};
 use crate::restore::Restore;
-use crate::show::{show_devices, show_event, show_history, show_status};
+use crate::show::{show_devices, show_event, show_history, show_list_history, show_status};
 
 /// The gateway: mirrors the repository and serves every device of the site.
 #[derive(Debug, Parser)]
@@ -125,8 +126,11 @@ enum Command {
         #[command(flatten)]
         at: Where,
     },
-    /// The newest downloads.
+    /// The newest downloads, or what happened to the device list.
     History {
+        /// Show who was put on the device list, joined, and was taken off.
+        #[arg(long)]
+        devices: bool,
         /// How many.
         #[arg(long, default_value_t = 20)]
         last: usize,
@@ -292,7 +296,18 @@ async fn ask(command: Command) -> Result<()> {
             let request = ManagerRequest::Resume { component, version };
             simple(&at, request, "it is offered again").await
         }
-        Command::History { last, at } => {
+        Command::History {
+            devices: true,
+            last,
+            at,
+        } => {
+            let entries: Vec<ListEntry> = client(&at)
+                .await?
+                .call(&ManagerRequest::ListHistory { last })
+                .await?;
+            print(&at, &entries, || show_list_history(&entries))
+        }
+        Command::History { last, at, .. } => {
             let entries: Vec<DownloadEntry> =
                 client(&at).await?.call(&ManagerRequest::History { last }).await?;
             print(&at, &entries, || show_history(&entries))

@@ -12,6 +12,7 @@ use axum::{Json, Router};
 use http::StatusCode;
 use mtls::CertificateDer;
 use mtls::serve::Peer;
+use protocol::control::ListChange;
 use protocol::enroll::{ENROLL, Enroll, EnrollCode, Enrolled, Renew};
 use protocol::{Name, Secret};
 use rusqlite::{OptionalExtension as _, params};
@@ -42,6 +43,9 @@ impl Tries {
     /// Takes one try from a bucket of `burst` that gains one every `seconds`.
     fn take(&mut self, key: String, burst: u32, seconds: u32) -> bool {
         let now = Instant::now();
+        if self.buckets.len() >= limits::RATE_BUCKETS {
+            self.prune(now);
+        }
         let key = if self.buckets.len() >= limits::RATE_BUCKETS && !self.buckets.contains_key(&key) {
             "everybody else".to_owned()
         } else {
@@ -55,6 +59,21 @@ impl Tries {
         }
         bucket.0 -= 1.0;
         true
+    }
+
+    /// Gives a try back: it was no guess.
+    fn give_back(&mut self, key: &str, burst: u32) {
+        if let Some(bucket) = self.buckets.get_mut(key) {
+            bucket.0 = (bucket.0 + 1.0).min(f64::from(burst));
+        }
+    }
+
+    /// Forgets those who have not tried for so long that their bucket is full again.
+    fn prune(&mut self, now: Instant) {
+        let full = f64::from(limits::ENROLL_ADDRESS_BURST.max(limits::ENROLL_NAME_BURST))
+            * f64::from(limits::ENROLL_ADDRESS_SECONDS.max(limits::ENROLL_NAME_SECONDS));
+        self.buckets
+            .retain(|_, bucket| now.duration_since(bucket.1).as_secs_f64() < full);
     }
 }
 
@@ -76,10 +95,11 @@ async fn enroll(State(port): State<Port>, peer: Peer, Body(ask): Body<Enroll>) -
         IpAddr::V4(ip) => ip.to_string(),
         IpAddr::V6(ip) => format!("{:x?}", &ip.segments()[..4]),
     };
+    let from = format!("a {address}");
     let allowed = {
         let mut tries = port.tries.lock().unwrap_or_else(PoisonError::into_inner);
         tries.take(
-            format!("a {address}"),
+            from.clone(),
             limits::ENROLL_ADDRESS_BURST,
             limits::ENROLL_ADDRESS_SECONDS,
         ) && tries.take(
@@ -101,6 +121,12 @@ async fn enroll(State(port): State<Port>, peer: Peer, Body(ask): Body<Enroll>) -
     }
     match join(gateway, &ask).await {
         Ok(enrolled) => {
+            // A whole cabinet of devices may join from behind one address: only what is wrong counts as a guess.
+            port.tries
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .give_back(&from, limits::ENROLL_ADDRESS_BURST);
+            gateway.note_list(&ask.device, ListChange::Enrolled, &format!("from {address}"));
             let text = format!("{} has enrolled from {address}", ask.device);
             gateway
                 .journal

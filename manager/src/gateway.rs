@@ -9,6 +9,7 @@ use certs::DeviceAuthority;
 use durable::{RecordLog, Store, TrustStore};
 use mtls::serve::Connections;
 use mtls::{Clock as _, Credentials, FlooredClock, SiteCa};
+use protocol::control::{ListChange, ListEntry};
 use protocol::limits::MAX_REASON;
 use protocol::{Event, Identity, Name, Step};
 use tokio::sync::{Semaphore, watch};
@@ -75,6 +76,8 @@ pub(crate) struct Gateway {
     pub(crate) mirror: Store,
     pub(crate) trust: TrustStore,
     pub(crate) downloads: RecordLog,
+    /// The record of the device list.
+    pub(crate) list: RecordLog,
     pub(crate) downloader: Downloader,
     pub(crate) outbox: Outbox,
     pub(crate) connections: Connections,
@@ -112,6 +115,20 @@ impl Gateway {
     pub(crate) fn failed(&self, offer: &Offer, reason: &str) {
         let reason = reason.chars().take(MAX_REASON).collect();
         self.tell(Step::Failed, offer, None, None, Some(reason));
+    }
+
+    /// Writes down what happened to a device on the list.
+    pub(crate) fn note_list(&self, device: &Name, change: ListChange, how: &str) {
+        let entry = ListEntry {
+            at: self.now(),
+            device: device.clone(),
+            change,
+            how: how.to_owned(),
+        };
+        let text = format!("Device: {device}; {change} {how}; Time: {}", entry.at);
+        if let Err(error) = self.list.append(&entry, &text) {
+            tracing::warn!(%error, "the record of the device list could not be written");
+        }
     }
 
     fn tell(

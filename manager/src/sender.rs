@@ -349,7 +349,8 @@ async fn target(
         let value = format!("bytes {}-{}/{length}", range.start, range.end - 1);
         response = response.header(header::CONTENT_RANGE, value);
     }
-    let body = axum::body::Body::from_stream(pieces(gateway, name, digest, range, (place, share)));
+    let last = (range.end == length).then_some(digest);
+    let body = axum::body::Body::from_stream(pieces(gateway, name, digest, range, last, (place, share)));
     response.body(body).map_err(|_| missing())
 }
 
@@ -365,12 +366,14 @@ fn range(text: &str, length: u64) -> Option<Result<Range<u64>, ()>> {
     Some(if from < end { Ok(from..end) } else { Err(()) })
 }
 
-/// Reads a file piece by piece on a blocking thread, two pieces ahead of the connection.
+/// Reads a file piece by piece on a blocking thread, two pieces ahead of the connection. `last` is given where the
+/// range ends with the file: then the device has all of it.
 fn pieces(
     gateway: Arc<Gateway>,
     name: Name,
     digest: Digest,
     range: Range<u64>,
+    last: Option<Digest>,
     place: (OwnedSemaphorePermit, Download),
 ) -> impl Stream<Item = std::io::Result<Bytes>> + Send {
     let (sender, receiver) = mpsc::channel::<std::io::Result<Bytes>>(2);
@@ -382,15 +385,17 @@ fn pieces(
         };
         let _ = sender.blocking_send(Err(failed));
     });
-    let begun = (receiver, gateway, name, digest, place);
-    futures_util::stream::unfold(begun, |(mut receiver, gateway, name, digest, place)| async move {
+    let begun = (receiver, gateway, name, last, place);
+    futures_util::stream::unfold(begun, |(mut receiver, gateway, name, last, place)| async move {
         let Some(piece) = receiver.recv().await else {
-            sent(&gateway, &name, &digest);
+            if let Some(digest) = last {
+                sent(&gateway, &name, &digest);
+            }
             return None;
         };
         let count = piece.as_ref().map_or(0, Bytes::len) as u64;
         gateway.sent_bytes.fetch_add(count, Ordering::Relaxed);
-        Some((piece, (receiver, gateway, name, digest, place)))
+        Some((piece, (receiver, gateway, name, last, place)))
     })
 }
 
@@ -418,7 +423,7 @@ fn read_pieces(
     Ok(())
 }
 
-/// The last byte was handed to a device's connection.
+/// The file's last byte was handed to a device's connection.
 fn sent(gateway: &Gateway, name: &Name, digest: &Digest) {
     let catalog = gateway.catalog();
     let Some(offer) = catalog.by_digest(digest) else {

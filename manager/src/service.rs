@@ -163,6 +163,7 @@ fn open(config: Config, paths: Paths) -> Result<Gateway> {
         mirror,
         trust,
         downloads: RecordLog::open(paths.records(), "download", LogLimits::default())?,
+        list: RecordLog::open(paths.records(), "devices", LogLimits::default())?,
         outbox: Outbox::default(),
         connections: Connections::new(),
         sending: Arc::new(Semaphore::new(config.downloads)),

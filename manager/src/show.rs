@@ -1,6 +1,6 @@
 //! How the command line prints what the gateway answers.
 
-use protocol::control::{DeviceRow, DownloadEntry, ManagerEvent, ManagerStatus};
+use protocol::control::{DeviceRow, DownloadEntry, ListEntry, ManagerEvent, ManagerStatus};
 
 pub(crate) fn show_event(event: &ManagerEvent) {
     match event {
@@ -125,6 +125,15 @@ pub(crate) fn show_history(entries: &[DownloadEntry]) {
             entry.milliseconds,
             entry.source,
             entry.outcome
+        );
+    }
+}
+
+pub(crate) fn show_list_history(entries: &[ListEntry]) {
+    for entry in entries {
+        println!(
+            "{} {:<24} {:<9} {}",
+            entry.at, entry.device, entry.change, entry.how
         );
     }
 }

@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use control::Reply;
 use protocol::control::{
-    AddedDevice, CheckResult, DownloadEntry, ManagerEvent, ManagerRequest, ManagerStatus, ReleaseRow,
+    AddedDevice, CheckResult, DownloadEntry, ListChange, ListEntry, ManagerEvent, ManagerRequest,
+    ManagerStatus, ReleaseRow,
 };
 use protocol::device::Problem;
 use protocol::messages::{self, Message};
@@ -56,6 +57,10 @@ pub(crate) async fn answer(
         ManagerRequest::Backup { path, passphrase } => Reply::of(save(&gateway, path, passphrase).await),
         ManagerRequest::History { last } => {
             let entries = gateway.downloads.read::<DownloadEntry>(last.min(limits::HISTORY));
+            Reply::of(entries.map_err(|error| internal(&error)))
+        }
+        ManagerRequest::ListHistory { last } => {
+            let entries = gateway.list.read::<ListEntry>(last.min(limits::HISTORY));
             Reply::of(entries.map_err(|error| internal(&error)))
         }
         ManagerRequest::Watch => Reply::Stream(watch(&gateway)),
@@ -218,6 +223,7 @@ async fn add(gateway: &Gateway, name: Name, password: Secret) -> Result<AddedDev
         return Err(said(messages::DEVICE_EXISTED));
     }
     gateway.fleet.put(name.clone(), Enrolment::default());
+    gateway.note_list(&name, ListChange::Added, "by the operator");
     gateway.journal.say(
         gateway.now(),
         Level::Info,
@@ -263,6 +269,7 @@ async fn verify(gateway: &Gateway, name: &Name, password: Secret) -> Result<(), 
 
 async fn code(gateway: &Gateway, name: Name, password: Secret) -> Result<AddedDevice, Problem> {
     verify(gateway, &name, password).await?;
+    gateway.note_list(&name, ListChange::NewCode, "with its password");
     new_code(gateway, name).await
 }
 
@@ -296,6 +303,7 @@ async fn delete(gateway: &Gateway, name: Name, password: Option<Secret>) -> Resu
     } else {
         "with its password"
     };
+    gateway.note_list(&name, ListChange::Deleted, how);
     let detail = format!("{name}, {how}; {cut} connections closed");
     gateway.journal.say(
         gateway.now(),

@@ -76,6 +76,11 @@ pub enum ManagerRequest {
         /// How many at most.
         last: usize,
     },
+    /// The newest entries of the record of the device list, oldest first → `Vec<ListEntry>`.
+    ListHistory {
+        /// How many at most.
+        last: usize,
+    },
     /// → stream of [`ManagerEvent`], starting with the newest kept ones.
     Watch,
 }
@@ -229,6 +234,45 @@ pub struct DownloadEntry {
     pub milliseconds: u64,
     /// `verified`, or what went wrong.
     pub outcome: String,
+}
+
+/// One entry of the record of the device list: who was put on it, joined, and was taken off (R-004-80: what was
+/// deleted is remembered).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListEntry {
+    /// When.
+    pub at: UnixTime,
+    /// The device.
+    pub device: Name,
+    /// What happened to it.
+    pub change: ListChange,
+    /// By whose word, or from where.
+    pub how: String,
+}
+
+/// What happened to a device on the list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ListChange {
+    /// It was put on the list.
+    Added,
+    /// It got a new code.
+    NewCode,
+    /// It joined with its code.
+    Enrolled,
+    /// It was taken off the list.
+    Deleted,
+}
+
+impl std::fmt::Display for ListChange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Added => "added",
+            Self::NewCode => "new code",
+            Self::Enrolled => "enrolled",
+            Self::Deleted => "deleted",
+        })
+    }
 }
 
 /// A request to a device agent.

@@ -1,5 +1,6 @@
 //! Who comes in, and who does not.
 
+use protocol::control::{ListChange, ListEntry, ManagerRequest};
 use protocol::device::Problem;
 use reqwest::StatusCode;
 
@@ -57,6 +58,15 @@ async fn a_deleted_device_is_cut_off_at_once_and_stays_out() {
     let response = pump.get(&gateway, "/v1/metadata/timestamp.json").await;
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
     valve.hello(&gateway).await;
+    let asked = gateway.ask(&ManagerRequest::ListHistory { last: 10 }).await;
+    let record: Vec<ListEntry> = asked.unwrap();
+    let pump: Vec<ListChange> = (record.iter().filter(|entry| entry.device.as_str() == "pump"))
+        .map(|entry| entry.change)
+        .collect();
+    assert_eq!(
+        pump,
+        [ListChange::Added, ListChange::Enrolled, ListChange::Deleted]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -94,6 +104,15 @@ async fn five_wrong_passwords_void_a_code_and_a_crowd_has_to_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_whole_cabinet_joins_from_one_address() {
+    let site = Site::new(1).await;
+    let gateway = site.start().await;
+    for number in 0..=manager::limits::ENROLL_ADDRESS_BURST {
+        Device::join(&site, &gateway, &format!("pump-{number}")).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_unreadable_body_gets_a_problem_too() {
     let site = Site::new(1).await;
     let gateway = site.start().await;
@@ -118,7 +137,7 @@ async fn a_device_that_enrols_anew_may_count_from_the_beginning() {
             .status()
             .is_success()
     );
-    let request = protocol::control::ManagerRequest::NewCode {
+    let request = ManagerRequest::NewCode {
         name: "pump".parse().unwrap(),
         password: crate::site::secret(PASSWORD),
     };
