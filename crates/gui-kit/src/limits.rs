@@ -22,6 +22,8 @@ pub const COMMANDS: usize = 64;
 pub const PENDING_EVENTS: usize = 10_000;
 /// Lines of an event list.
 pub const EVENT_LINES: usize = 100_000;
+/// Characters of one line of an event list; the rest is cut off.
+pub const EVENT_LINE_CHARS: usize = 1_000;
 /// Toasts on the window at a time.
 pub const TOASTS: usize = 4;
 /// How long a toast stays.

@@ -1,12 +1,14 @@
 //! Widgets that all windows share. Each has a name for a screen reader and is found by it in tests.
 
 mod button;
+mod events;
 mod notice;
 mod progress;
 mod secret;
 mod toast;
 
 pub use button::{danger_button, primary_button};
+pub use events::{EventLine, EventList, Level};
 pub use notice::{Notice, Tone, connection_notice, empty_state, pill};
 pub use progress::{Meter, meter};
 pub use secret::secret_field;
