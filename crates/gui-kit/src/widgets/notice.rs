@@ -32,11 +32,29 @@ impl Tone {
         }
     }
 
-    fn sign(self) -> &'static str {
+    /// Draws its sign, by strokes: no font has it on every machine.
+    fn sign(self, ui: &mut Ui, color: egui::Color32) {
+        let (rect, _) = ui.allocate_exact_size(egui::vec2(16.0, 16.0), egui::Sense::hover());
+        let at = |x: f32, y: f32| rect.min + egui::vec2(x, y);
+        let stroke = Stroke::new(1.6, color);
+        let painter = ui.painter();
         match self {
-            Self::Plain => "ℹ",
-            Self::Good => "✔",
-            Self::Warn | Self::Bad => "⚠",
+            Self::Plain => {
+                painter.circle_stroke(rect.center(), 7.0, stroke);
+                painter.line_segment([at(8.0, 7.5), at(8.0, 11.5)], stroke);
+                painter.circle_filled(at(8.0, 4.8), 1.1, color);
+            }
+            Self::Good => {
+                painter.line(vec![at(2.5, 8.5), at(6.5, 12.5), at(13.5, 4.0)], stroke);
+            }
+            Self::Warn | Self::Bad => {
+                painter.add(egui::Shape::closed_line(
+                    vec![at(8.0, 1.5), at(15.0, 14.0), at(1.0, 14.0)],
+                    stroke,
+                ));
+                painter.line_segment([at(8.0, 6.0), at(8.0, 9.5)], stroke);
+                painter.circle_filled(at(8.0, 11.8), 1.0, color);
+            }
         }
     }
 }
@@ -67,7 +85,7 @@ impl Notice {
             .show(ui, |ui| {
                 ui.set_width(ui.available_width());
                 ui.horizontal_wrapped(|ui| {
-                    ui.label(RichText::new(self.tone.sign()).color(color));
+                    self.tone.sign(ui, color);
                     ui.label(RichText::new(&self.what).color(color).strong());
                 });
                 for line in [&self.why, &self.remedy] {
