@@ -52,7 +52,7 @@ impl Agent {
         let hub = Arc::new(hub);
         let installed = hub.generation.get().components;
         if installed.values().all(|slot| slot.current.is_none()) {
-            tracing::info!(target: "drover", id = protocol::messages::NOTHING_RUNNING.id, "{}", protocol::messages::NOTHING_RUNNING.text);
+            hub.bus.say(&protocol::messages::NOTHING_RUNNING, "");
         }
         for component in installed.keys() {
             drop(hub.unit(component, true));
@@ -164,6 +164,7 @@ fn assemble(layout: Layout, world: World) -> anyhow::Result<(Hub, Progress)> {
         certificate_until: Shared::new(credentials.validity().ok().map(|validity| validity.not_after)),
         refreshing: Shared::new(false),
         board: Shared::default(),
+        abouts: Shared::default(),
         units: Shared::default(),
         refused: Shared::default(),
         trouble,

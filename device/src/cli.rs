@@ -82,6 +82,9 @@ enum Command {
     },
     /// Shows the steps of updates as they happen.
     Watch(Shown),
+    /// Opens the window; starts the agent where none runs.
+    #[cfg(feature = "gui")]
+    Window(WindowArgs),
     /// Anchors damaged trusted state again with the author's root file; the agent must not run.
     RepairTrust {
         #[command(flatten)]
@@ -102,6 +105,33 @@ struct Shown {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+}
+
+#[cfg(feature = "gui")]
+#[derive(Debug, Args)]
+struct WindowArgs {
+    #[command(flatten)]
+    dir: Dir,
+    /// A file with a translation of the window's texts.
+    #[arg(long)]
+    texts: Option<PathBuf>,
+    /// Colours.
+    #[arg(long, value_enum, default_value_t = Theme::System)]
+    theme: Theme,
+    /// Over the whole screen, as on a panel on a wall.
+    #[arg(long)]
+    full_screen: bool,
+}
+
+#[cfg(feature = "gui")]
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Theme {
+    /// As the desktop.
+    System,
+    /// Dark on light.
+    Light,
+    /// Light on dark.
+    Dark,
 }
 
 #[derive(Debug, Args)]
@@ -150,6 +180,11 @@ struct AnchorArgs {
 /// What a person should read, with its causes.
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     start_log(cli.log);
+    // A window waits for its person, not for a runtime.
+    #[cfg(feature = "gui")]
+    if let Command::Window(args) = &cli.command {
+        return window(args);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         // Disk work beside the one thread: an unpacking release, a record of another component.
@@ -159,6 +194,21 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         .build()
         .context("cannot start the runtime")?;
     runtime.block_on(command(cli.command))
+}
+
+#[cfg(feature = "gui")]
+fn window(args: &WindowArgs) -> anyhow::Result<()> {
+    let theme = match args.theme {
+        Theme::System => egui::ThemePreference::System,
+        Theme::Light => egui::ThemePreference::Light,
+        Theme::Dark => egui::ThemePreference::Dark,
+    };
+    let looks = crate::ui::Looks {
+        texts: args.texts.as_deref(),
+        theme,
+        full_screen: args.full_screen,
+    };
+    crate::ui::show(&args.dir.dir, looks)
 }
 
 fn start_log(form: LogForm) {
@@ -216,6 +266,9 @@ async fn command(command: Command) -> anyhow::Result<()> {
             print(&shown, &(), |()| format!("{component} may be updated again\n"))
         }
         Command::Watch(shown) => watch(&shown).await,
+        // Opened before there is a runtime.
+        #[cfg(feature = "gui")]
+        Command::Window(args) => window(&args),
         Command::RepairTrust {
             dir,
             root,

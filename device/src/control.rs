@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use control::{Reply, Server};
-use protocol::control::DeviceRequest;
+use protocol::control::{DeviceEvent, DeviceRequest};
 use protocol::device::Problem;
 use release::Component;
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -46,7 +46,8 @@ async fn answer(hub: Arc<Hub>, request: DeviceRequest) -> Reply {
         }
         DeviceRequest::Rollback { component } => Reply::of(ask(&hub, component, Command::RollBack).await),
         DeviceRequest::Release { component } => Reply::of(ask(&hub, component, Command::Release).await),
-        DeviceRequest::Watch => watch(&hub),
+        DeviceRequest::Watch => follow(&hub, step_only),
+        DeviceRequest::Follow => follow(&hub, |line| serde_json::to_value(line).ok()),
     }
 }
 
@@ -69,19 +70,25 @@ async fn ask(
     answer.await.map_err(|_| gone(()))?
 }
 
-fn watch(hub: &Hub) -> Reply {
+/// Streams what is kept and what comes, each line in the form that `form` gives it; none: not shown.
+fn follow(hub: &Hub, form: fn(&DeviceEvent) -> Option<serde_json::Value>) -> Reply {
     let (kept, mut coming) = hub.bus.watch();
     let (values, stream) = mpsc::channel(WATCH_LAG);
     tokio::spawn(async move {
-        for event in kept {
-            if send(&values, &event).await.is_err() {
+        for line in &kept {
+            if let Some(value) = form(line)
+                && values.send(value).await.is_err()
+            {
                 return;
             }
         }
+        drop(kept);
         loop {
             match coming.recv().await {
-                Ok(event) => {
-                    if send(&values, &event).await.is_err() {
+                Ok(line) => {
+                    if let Some(value) = form(&line)
+                        && values.send(value).await.is_err()
+                    {
                         return;
                     }
                 }
@@ -93,10 +100,10 @@ fn watch(hub: &Hub) -> Reply {
     Reply::Stream(stream)
 }
 
-async fn send(values: &mpsc::Sender<serde_json::Value>, event: &protocol::Event) -> Result<(), ()> {
-    match serde_json::to_value(event) {
-        Ok(value) => values.send(value).await.map_err(drop),
-        Err(_) => Ok(()),
+fn step_only(line: &DeviceEvent) -> Option<serde_json::Value> {
+    match line {
+        DeviceEvent::Step(event) => serde_json::to_value(event).ok(),
+        DeviceEvent::Message(_) => None,
     }
 }
 

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use durable::Store;
 use mtls::Clock;
-use protocol::control::{DeviceStatus, InstallEntry};
+use protocol::control::{About, BadRelease, ComponentDetail, DeviceStatus, InstallEntry};
 use protocol::device::{Activity, ComponentState, Hello, Order};
 use protocol::limits::MAX_COMPONENTS;
 use protocol::{Identity, Outcome, Report, Step, UpdateId, messages};
-use release::{Component, Version};
+use release::{Component, Release, Version};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -23,7 +23,7 @@ use crate::limits::MAX_WAITING_COMMANDS;
 use crate::machine::Slot;
 use crate::machine_info;
 use crate::manager::Manager;
-use crate::records::{self, InstallLog};
+use crate::records::InstallLog;
 use crate::reports::Outbox;
 use crate::settings::Settings;
 use crate::sync::Shared;
@@ -73,6 +73,7 @@ pub struct Hub {
     /// Whether a refresh of the metadata is under way.
     pub refreshing: Shared<bool>,
     pub(crate) board: Shared<BTreeMap<Component, Shown>>,
+    pub(crate) abouts: Shared<BTreeMap<Component, Abouts>>,
     pub(crate) units: Shared<BTreeMap<Component, mpsc::Sender<Command>>>,
     /// The last refusal per component, so that an order that comes again is not reported again.
     pub(crate) refused: Shared<BTreeMap<Component, (UpdateId, String)>>,
@@ -96,6 +97,14 @@ pub struct Link {
 pub(crate) struct Shown {
     state: ComponentState,
     since: Option<Instant>,
+    bad: Vec<BadRelease>,
+}
+
+/// What authors say of the releases of a component.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Abouts {
+    running: Option<About>,
+    coming: Option<About>,
 }
 
 /// What ended without an attempt: an order that was not followed.
@@ -124,8 +133,26 @@ impl Hub {
             bad: slot.bad.iter().map(|bad| bad.digest).collect(),
             held: slot.held,
         };
+        let bad = slot.bad.iter().map(|bad| BadRelease {
+            version: bad.version.clone(),
+            digest: bad.digest,
+            reason: bad.reason.clone(),
+        });
+        let bad = bad.collect();
         self.board
-            .with(|board| board.insert(component.clone(), Shown { state, since }));
+            .with(|board| board.insert(component.clone(), Shown { state, since, bad }));
+    }
+
+    /// Shows what its author says of the release that runs.
+    pub fn show_running(&self, component: &Component, release: &Release) {
+        self.abouts
+            .with(|abouts| abouts.entry(component.clone()).or_default().running = Some(release.into()));
+    }
+
+    /// Shows what its author says of the release that is on the way.
+    pub fn show_coming(&self, component: &Component, release: &Release) {
+        self.abouts
+            .with(|abouts| abouts.entry(component.clone()).or_default().coming = Some(release.into()));
     }
 
     /// Shows another activity of a component.
@@ -148,6 +175,28 @@ impl Hub {
             });
             states.collect()
         })
+    }
+
+    /// The same, with what is said of each and what is on the way.
+    #[must_use]
+    fn details(&self) -> Vec<ComponentDetail> {
+        let shown = self.board.get();
+        let details = shown.into_iter().map(|(component, shown)| {
+            let abouts = self
+                .abouts
+                .with(|abouts| abouts.get(&component).cloned().unwrap_or_default());
+            let newest = self.bus.newest(&component);
+            let runs = |about: &About| shown.state.version.as_ref() == Some(&about.version);
+            ComponentDetail {
+                running: abouts.running.filter(runs),
+                coming: abouts.coming,
+                last: newest.last,
+                moved: newest.moved,
+                bad: shown.bad,
+                component,
+            }
+        });
+        details.collect()
     }
 
     /// What is wrong with the device itself, if anything.
@@ -190,6 +239,8 @@ impl Hub {
             trouble: self.trouble(),
             certificate_until: self.certificate_until.get(),
             components: self.components(),
+            details: self.details(),
+            recorded: self.log.added(),
         }
     }
 
@@ -276,7 +327,7 @@ impl Hub {
         match &end.reason {
             Some(reason) => {
                 let what = format!("{} {}", order.component, order.version);
-                records::warn(&messages::INSTALL_FAILED, what, reason);
+                self.bus.warn(&messages::INSTALL_FAILED, what, reason);
                 teller.tell_why(step, reason);
             }
             None => teller.tell(step),

@@ -44,6 +44,8 @@ pub mod stage;
 pub mod supervise;
 pub mod sync;
 pub mod trust;
+#[cfg(feature = "gui")]
+pub mod ui;
 pub mod unit;
 pub mod world;
 

@@ -118,3 +118,10 @@ pub const MAX_TYPED: u64 = 4096;
 pub const RENEW_CHECK: Duration = Duration::from_secs(600);
 /// Bytes of a release's description record: files and their digests.
 pub const MAX_STAGED_FILES: usize = 100_000;
+
+/// Entries of the install record that the window shows.
+pub const WINDOW_HISTORY: usize = 200;
+/// Lines that its event view keeps: days of an ordinary device.
+pub const WINDOW_LINES: usize = 5000;
+/// Refused requests that it shows until they are closed.
+pub const WINDOW_REFUSALS: usize = 4;

@@ -19,7 +19,6 @@ use crate::limits::{
     MAX_WAITING_PROGRESS, MIN_POLL_SECONDS, PROGRESS_PAUSE,
 };
 use crate::manager::ManagerError;
-use crate::records::{say, warn};
 use crate::sse::{Item, Parser};
 use crate::trust::{TrustFault, chain};
 
@@ -131,7 +130,7 @@ fn notice(hub: &Arc<Hub>, refresh: Refresh) {
                     Err(fault @ TrustFault::Fetch(_)) => {
                         tracing::debug!(target: "drover", error = %chain(&fault), "the metadata did not come");
                     }
-                    Err(fault) => warn(&messages::FILE_REFUSED, "", &chain(&fault)),
+                    Err(fault) => task_hub.bus.warn(&messages::FILE_REFUSED, "", &chain(&fault)),
                 }
             }
             task_hub.refreshing.set(false);
@@ -153,7 +152,8 @@ fn connected(hub: &Hub, wait: &mut BackOff) {
         )
     });
     if !before.up {
-        say(&messages::CONNECTED, "");
+        hub.bus.say(&messages::CONNECTED, "");
+        hub.bus.say(&messages::AUTHENTICATED, "");
         hub.outbox.wake.notify_one();
     }
 }
@@ -175,7 +175,7 @@ fn disconnected(hub: &Hub, error: &ManagerError) {
             ManagerError::NotOnTheList(_) => &messages::AUTHENTICATION_FAILED,
             _ => &messages::CONNECT_FAILED,
         };
-        warn(message, "", &problem);
+        hub.bus.warn(message, "", &problem);
     }
 }
 

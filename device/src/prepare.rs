@@ -17,7 +17,6 @@ use crate::limits::{BACK_OFF_BASE, BACK_OFF_CAP, DOWNLOAD_TRIES};
 use crate::machine::Slot;
 use crate::machine_info::{agent_version, free_bytes, memory_bytes};
 use crate::order::{Facts, Plan, Verdict, consider, first_look};
-use crate::records::{say, warn};
 use crate::stage::{self, StageError};
 use crate::trust::{TrustFault, chain};
 
@@ -96,9 +95,9 @@ pub async fn prepare(hub: &Arc<Hub>, plan: &Plan, teller: &Teller) -> Result<(),
         });
     }
     let name = format!("{} {}", plan.release.component, plan.release.version);
-    say(&messages::DEVICE_DOWNLOADED, &name);
-    say(&messages::FILE_VERIFIED, "");
-    say(&messages::PREPARE_INSTALL, &name);
+    hub.bus.say(&messages::DEVICE_DOWNLOADED, &name);
+    hub.bus.say(&messages::FILE_VERIFIED, "");
+    hub.bus.say(&messages::PREPARE_INSTALL, &name);
     hub.show_activity(&plan.release.component, Activity::Staging);
     teller.tell(Step::InstallStarted);
     put_in_place(hub, plan).await.map_err(|error| Unprepared {
@@ -146,7 +145,7 @@ fn refuse_file(hub: &Hub, error: &DownloadError) {
     let DownloadError::Store(StoreError::WrongDigest { quarantined, .. }) = error else {
         return;
     };
-    warn(&messages::FILE_REFUSED, "", &chain(error));
+    hub.bus.warn(&messages::FILE_REFUSED, "", &chain(error));
     if let Some(path) = quarantined
         && let Err(error) = hub.world.files.remove_file(path)
     {

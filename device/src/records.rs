@@ -1,6 +1,7 @@
 //! The install record: what was installed or tried, when, from what, how long it took and how it ended.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use durable::{Files, LogLimits, RecordError, RecordLog};
 use protocol::control::InstallEntry;
@@ -20,6 +21,7 @@ pub struct InstallLog {
     dir: PathBuf,
     /// Opened when it is first needed: a full disk keeps no program from starting.
     log: Shared<Option<RecordLog>>,
+    added: AtomicU64,
 }
 
 /// One line: the entry, and what each stage took.
@@ -42,6 +44,7 @@ impl InstallLog {
             files: files.clone(),
             dir: layout.records(),
             log: Shared::default(),
+            added: AtomicU64::new(0),
         }
     }
 
@@ -82,7 +85,15 @@ impl InstallLog {
                 )?),
             };
             log.append(&line, &text)
-        })
+        })?;
+        self.added.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Entries added since the agent's start.
+    #[must_use]
+    pub fn added(&self) -> u64 {
+        self.added.load(Ordering::Relaxed)
     }
 
     /// The newest entries, oldest first.

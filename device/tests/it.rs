@@ -21,3 +21,6 @@ mod repository;
 mod site;
 #[path = "it/trust.rs"]
 mod trust;
+#[cfg(feature = "gui")]
+#[path = "it/window.rs"]
+mod window;

@@ -11,10 +11,12 @@ use tuf::{Digest, UnixTime};
 use crate::device::{ComponentState, DeviceOutcome, Problem};
 use crate::{Event, Name, Secret};
 
+mod agent;
 mod author;
 mod desk;
 mod looking_back;
 
+pub use agent::*;
 pub use author::*;
 pub use desk::*;
 pub use looking_back::*;
@@ -298,6 +300,8 @@ pub enum DeviceRequest {
     },
     /// → stream of [`Event`], starting with the newest kept ones.
     Watch,
+    /// → stream of [`DeviceEvent`]: steps and the agent's messages, starting with the newest kept ones.
+    Follow,
 }
 
 /// A device, at a glance.
@@ -325,6 +329,13 @@ pub struct DeviceStatus {
     pub certificate_until: Option<UnixTime>,
     /// What it runs.
     pub components: Vec<ComponentState>,
+    /// The same components, with what their author says of them and what is on the way.
+    #[serde(default)]
+    pub details: Vec<ComponentDetail>,
+    /// Entries added to the install record since the agent's start: where it rises, [`DeviceRequest::History`] has
+    /// something new.
+    #[serde(default)]
+    pub recorded: u64,
 }
 
 /// One entry of a device's install record (R-004-111).

@@ -77,6 +77,8 @@ messages! {
     INSTALLED = "device.install.successful", "{} install successful!";
     /// R-004-108.
     INSTALL_FAILED = "device.install.failure", "{} install failure!";
+    /// Not in the document: its devices cannot go back.
+    ROLLED_BACK_BY_HAND = "device.rolled-back-by-hand", "{} was rolled back by hand";
     /// R-004-96.
     NOTHING_RUNNING = "device.nothing.running", "No application is running!";
     /// R-004-96.

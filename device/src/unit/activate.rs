@@ -11,8 +11,7 @@ use super::Unit;
 use super::program::Program;
 use crate::backoff::BackOff;
 use crate::limits::{PROBATION_FAILURES, PROBATION_PROBE, RESTART_BASE, RESTART_CAP};
-use crate::machine::{Action, Cause, Happening, Life, step};
-use crate::records::{say, warn};
+use crate::machine::{Action, Attempt, Cause, Happening, Life, step};
 use crate::stage;
 use crate::supervise::health::Check;
 use crate::trust::chain;
@@ -59,7 +58,9 @@ impl Unit {
             Life::Staged | Life::Switching => Some(Happening::NotCleared { reason }),
             _ => {
                 if let Some(teller) = self.teller.take() {
-                    warn(&messages::INSTALL_FAILED, &self.component, &reason);
+                    self.hub
+                        .bus
+                        .warn(&messages::INSTALL_FAILED, &self.component, &reason);
                     teller.tell_why(Step::Failed, &reason);
                 }
                 self.show_resting();
@@ -238,7 +239,7 @@ impl Unit {
             return Some(Happening::Reported);
         };
         if !std::mem::replace(&mut self.told_end, true) {
-            self.tell_end(&attempt.to.version, &ended.outcome, ended.reason.as_deref());
+            self.tell_end(&attempt, &ended.outcome, ended.reason.as_deref());
             self.hub.record(
                 &self.component,
                 &attempt.to.version,
@@ -270,9 +271,9 @@ impl Unit {
         }
     }
 
-    fn tell_end(&self, version: &release::Version, outcome: &Outcome, reason: Option<&str>) {
+    fn tell_end(&self, attempt: &Attempt, outcome: &Outcome, reason: Option<&str>) {
         let Some(teller) = &self.teller else { return };
-        let what = format!("{} {version}", self.component);
+        let what = format!("{} {}", self.component, attempt.to.version);
         let step = match outcome {
             Outcome::Committed => Step::Committed,
             Outcome::RolledBack => Step::RolledBack,
@@ -281,11 +282,18 @@ impl Unit {
         };
         match reason {
             None => {
-                say(&messages::INSTALLED, what);
+                self.hub.bus.say(&messages::INSTALLED, what);
                 teller.tell(step);
             }
             Some(reason) => {
-                warn(&messages::INSTALL_FAILED, what, reason);
+                let by_hand = attempt.cause == Cause::ByHand && *outcome == Outcome::RolledBack;
+                match attempt.from.as_ref().filter(|_| by_hand) {
+                    Some(from) => {
+                        let what = format!("{} {}", self.component, from.version);
+                        self.hub.bus.warn(&messages::ROLLED_BACK_BY_HAND, what, reason);
+                    }
+                    None => self.hub.bus.warn(&messages::INSTALL_FAILED, what, reason),
+                }
                 teller.tell_why(step, reason);
             }
         }

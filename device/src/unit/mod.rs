@@ -294,6 +294,7 @@ impl Unit {
             return;
         };
         let (hub, mailbox) = (Arc::clone(&self.hub), self.mailbox.clone());
+        self.hub.show_coming(&self.component, &plan.release);
         let update = plan.attempt.update;
         let task = tokio::spawn(async move {
             let outcome = prepare(&hub, &plan, &teller).await;
@@ -398,12 +399,15 @@ impl Unit {
 
     fn show(&self, activity: Activity) {
         let since = self.program.as_ref().map(|program| program.process.since());
+        if let Some(program) = &self.program {
+            self.hub.show_running(&self.component, &program.release);
+        }
         self.hub.show(&self.component, &self.slot, activity, since);
     }
 
     /// Tells a person that nothing runs, in the document's words.
     fn say_nothing_runs(&self) {
-        tracing::info!(target: "drover", id = messages::NOTHING_RUNNING.id, component = %self.component, "{}", messages::NOTHING_RUNNING.text);
+        self.hub.bus.say(&messages::NOTHING_RUNNING, "");
     }
 }
 

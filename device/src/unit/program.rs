@@ -12,7 +12,6 @@ use tuf::Digest;
 use super::Unit;
 use crate::limits::{FAILING_CAP, LOOP_BREAKER, MAX_STOP, RESTART_CAP, STABLE_AFTER};
 use crate::machine::{Installed, Life};
-use crate::records::say;
 use crate::stage::{self, Staged};
 use crate::supervise::adopt::{self, Run, end_strays};
 use crate::supervise::health::Check;
@@ -135,7 +134,7 @@ impl Unit {
         let staged = self.checked(current.digest).await?;
         let launch = self.launch_of(current, &staged.release);
         let name = format!("{} {}", self.component, current.version);
-        say(&messages::STARTING, name);
+        self.hub.bus.say(&messages::STARTING, name);
         let files = &self.hub.world.files;
         files
             .create_dir(launch.data(), 0o750)

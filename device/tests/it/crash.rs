@@ -7,6 +7,7 @@ use device::world::{Cut, Point, World};
 use durable::Files;
 use durable::faulty::{Fault, Faulty};
 use protocol::Outcome;
+use protocol::control::DeviceEvent;
 use release::Release;
 
 use crate::repository::{good, script, sick};
@@ -153,7 +154,10 @@ async fn fail_disk(fault: Fault, stride: u64) -> u64 {
                 let (events, _) = agent.hub.bus.watch();
                 events
                     .iter()
-                    .any(|e| e.update == update && e.step.outcome().is_some())
+                    .any(|line| match line {
+                        DeviceEvent::Step(e) => e.update == update && e.step.outcome().is_some(),
+                        DeviceEvent::Message(_) => false,
+                    })
                     .then_some(())
             })
             .await;
