@@ -176,7 +176,7 @@ async fn releases(options: &Options, site: &Site, stream: &Program, agents: &[Ag
     for number in 0..=options.releases {
         let package = package(work.path(), number, options.bytes);
         let mark = stream.mark();
-        let output = site.publish(&package, &[]).await.ok();
+        let output = site.publish(&package, &["--probation", "1"]).await.ok();
         std::fs::remove_dir_all(&package)?;
         let mut events = output.json::<Published>().events;
         let update = events.first().context("no events")?.update;
