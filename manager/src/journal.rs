@@ -1,6 +1,6 @@
 //! What happens, for people who watch: a bounded ring of steps and messages, and alarms.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use protocol::Event;
@@ -45,6 +45,8 @@ struct Inner {
     kept: VecDeque<ManagerEvent>,
     /// Key, text; newest last.
     alarms: VecDeque<(String, String)>,
+    /// What is said sparsely: when it was last said, and how often it has happened since.
+    sparse: HashMap<String, (UnixTime, u64)>,
 }
 
 impl Default for Journal {
@@ -106,6 +108,41 @@ impl Journal {
             text.push(')');
         }
         self.message(at, level, message.id, text);
+    }
+
+    /// The same for what a peer can make happen as often as it likes: each text once in [`limits::SAY_AGAIN`]
+    /// seconds, with how often it has happened meanwhile.
+    pub fn say_sparsely(&self, at: UnixTime, level: Level, message: Message, detail: &str) {
+        let missed = {
+            let mut inner = self.lock();
+            let sparse = &mut inner.sparse;
+            let recent = |said: &UnixTime| (0..limits::SAY_AGAIN).contains(&at.seconds_since(*said));
+            if let Some((said, missed)) = sparse.get_mut(detail)
+                && recent(said)
+            {
+                *missed += 1;
+                return;
+            }
+            if sparse.len() >= limits::SPARSE_TEXTS {
+                sparse.retain(|_, (said, _)| recent(said));
+            }
+            if sparse.len() >= limits::SPARSE_TEXTS {
+                return;
+            }
+            sparse
+                .insert(detail.to_owned(), (at, 0))
+                .map_or(0, |(_, missed)| missed)
+        };
+        match missed {
+            0 => self.say(at, level, message, "", detail),
+            missed => self.say(
+                at,
+                level,
+                message,
+                "",
+                &format!("{detail}; {missed} times more since the last line"),
+            ),
+        }
     }
 
     /// Any message, under a stable id.
@@ -193,6 +230,31 @@ mod tests {
         assert!(later.try_recv().is_err());
         journal.say(UnixTime(0), Level::Info, messages::LISTENING, "", "");
         assert!(matches!(later.try_recv(), Ok(ManagerEvent::Message(m)) if m.id == "manager.listening"));
+    }
+
+    #[test]
+    fn what_a_peer_repeats_fills_no_list() {
+        let journal = Journal::new();
+        for second in [0, 1, 2, 59, 60] {
+            journal.say_sparsely(
+                UnixTime(second),
+                Level::Warning,
+                messages::AUTHENTICATION_FAILED,
+                "pump",
+            );
+        }
+        let kept = journal.watch().0;
+        assert_eq!(kept.len(), 2);
+        assert!(matches!(&kept[1], ManagerEvent::Message(said) if said.text.contains("3 times more")));
+        for name in 0..2 * limits::SPARSE_TEXTS {
+            journal.say_sparsely(
+                UnixTime(61),
+                Level::Warning,
+                messages::AUTHENTICATION_FAILED,
+                &name.to_string(),
+            );
+        }
+        assert!(journal.lock().sparse.len() <= limits::SPARSE_TEXTS);
     }
 
     #[test]

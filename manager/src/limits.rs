@@ -133,3 +133,7 @@ pub const PASSPHRASE_MIN_CHARS: usize = 12;
 pub const BACKUP_COST: (u32, u32, u32) = (64 << 10, 3, 1);
 /// The most that a backup's header may ask for.
 pub const BACKUP_COST_MAX: (u32, u32, u32) = (256 << 10, 10, 4);
+/// Seconds after which a text that a peer can repeat at will is said again.
+pub const SAY_AGAIN: i64 = 60;
+/// Such texts that are remembered; while there are more, new ones are not said.
+pub const SPARSE_TEXTS: usize = 1_000;

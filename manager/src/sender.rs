@@ -121,13 +121,10 @@ async fn authenticate(
                 .as_ref()
                 .map_or_else(String::new, |identity| identity.name.to_string());
             let detail = format!("{who} at {}: {reason}", peer.addr.ip());
-            gateway.journal.say(
-                gateway.now(),
-                Level::Warning,
-                messages::AUTHENTICATION_FAILED,
-                "",
-                &detail,
-            );
+            let failed = messages::AUTHENTICATION_FAILED;
+            gateway
+                .journal
+                .say_sparsely(gateway.now(), Level::Warning, failed, &detail);
             Refusal::new(
                 StatusCode::UNAUTHORIZED,
                 "not-on-the-list",

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 /// The other packages.
-const OTHERS: [&str; 12] = [
+const OTHERS: [&str; 13] = [
     "admin-gui",
     "repo-server",
     "manager",
@@ -15,6 +15,7 @@ const OTHERS: [&str; 12] = [
     "mtls",
     "durable",
     "control",
+    "gui-kit",
     "thermostat",
 ];
 
