@@ -21,9 +21,9 @@ pub const ALARMS: usize = 100;
 /// Lines of the download record given back at most.
 pub const HISTORY: usize = 10_000;
 
-/// Argon2 computations at a time: each takes 19 MiB and a core.
-pub const PASSWORD_WORKERS: usize = 2;
-/// Password checks waiting for a worker; more are told to come later.
+/// Memory of one password computation, in blocks of 1 KiB: the standard's 19 MiB, and room for a later choice.
+pub const PASSWORD_BLOCKS: usize = 64 << 10;
+/// Password checks waiting for their turn; more are told to come later.
 pub const PASSWORD_QUEUE: usize = 16;
 /// Longest password, in bytes: nobody types more, and the hash must not become work for an attacker.
 pub const PASSWORD_BYTES: usize = 1_024;

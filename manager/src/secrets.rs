@@ -2,10 +2,10 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use argon2::password_hash::phc::PasswordHash;
-use argon2::password_hash::{PasswordHasher, PasswordVerifier};
-use argon2::{Algorithm, Argon2, Params, Version};
+use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
+use argon2::{ARGON2ID_IDENT, Algorithm, Argon2, Block, Params, Version};
 use aws_lc_rs::{constant_time, hmac, rand};
 use protocol::Secret;
 use tokio::sync::Semaphore;
@@ -137,33 +137,69 @@ impl std::fmt::Debug for Pepper {
     }
 }
 
-/// Hashes and checks passwords that people typed, a few at a time.
+/// Hashes and checks passwords that people typed, one at a time: each needs 19 MiB of memory, which is taken once
+/// and kept, since an allocator that gets it back would keep it as well, one piece per thread.
 #[derive(Debug)]
 pub struct Passwords {
-    workers: Semaphore,
+    turn: Semaphore,
+    memory: Memory,
     waiting: AtomicUsize,
     /// Checked for names that are not on the list, so that they cost the same.
     dummy: String,
 }
 
-fn argon2() -> Argon2<'static> {
-    Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::default())
+type Memory = Arc<Mutex<Vec<Block>>>;
+
+/// The password function (Argon2id, version 1.3) in the memory that is kept for it, which is wiped afterwards.
+fn argon2(memory: &Memory, params: &Params, salt: &[u8], password: &Secret) -> Result<Output, SecretError> {
+    let wanted = params.block_count();
+    if wanted > limits::PASSWORD_BLOCKS {
+        return Err(SecretError::Argon2);
+    }
+    let mut blocks = memory.lock().unwrap_or_else(PoisonError::into_inner);
+    if blocks.len() < wanted {
+        blocks.resize(wanted, Block::default());
+    }
+    let mut out = Zeroizing::new(vec![0; params.output_len().unwrap_or(Params::DEFAULT_OUTPUT_LEN)]);
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone());
+    let done = argon2.hash_password_into_with_memory(
+        password.reveal().as_bytes(),
+        salt,
+        &mut out,
+        blocks.as_mut_slice(),
+    );
+    blocks.fill(Block::default());
+    done.map_err(|_| SecretError::Argon2)?;
+    Output::new(&out).map_err(|_| SecretError::Argon2)
 }
 
-fn hash(password: &Secret) -> Result<String, SecretError> {
+fn hash(memory: &Memory, password: &Secret) -> Result<String, SecretError> {
     let salt: [u8; 16] = random()?;
-    let hash = argon2()
-        .hash_password_with_salt(password.reveal().as_bytes(), &salt)
-        .map_err(|_| SecretError::Argon2)?;
-    Ok(hash.to_string())
+    let params = Params::default();
+    let output = argon2(memory, &params, &salt, password)?;
+    let phc = PasswordHash {
+        algorithm: ARGON2ID_IDENT,
+        version: Some(Version::V0x13.into()),
+        params: ParamsString::try_from(&params).map_err(|_| SecretError::Argon2)?,
+        salt: Some(Salt::new(&salt).map_err(|_| SecretError::Argon2)?),
+        hash: Some(output),
+    };
+    Ok(phc.to_string())
 }
 
-fn verify(phc: &str, password: &Secret) -> bool {
-    PasswordHash::new(phc).is_ok_and(|parsed| {
-        argon2()
-            .verify_password(password.reveal().as_bytes(), &parsed)
-            .is_ok()
-    })
+/// Whether a password belongs to a PHC string; one of another function belongs to none. Outputs are compared in
+/// constant time.
+fn verify(memory: &Memory, phc: &str, password: &Secret) -> bool {
+    let check = || -> Option<bool> {
+        let parsed = PasswordHash::new(phc).ok()?;
+        let (salt, expected) = (parsed.salt.as_ref()?, parsed.hash.as_ref()?);
+        if parsed.algorithm != ARGON2ID_IDENT || parsed.version != Some(Version::V0x13.into()) {
+            return None;
+        }
+        let params = Params::try_from(&parsed).ok()?;
+        Some(argon2(memory, &params, salt.as_ref(), password).ok()? == *expected)
+    };
+    check().unwrap_or(false)
 }
 
 impl Passwords {
@@ -172,20 +208,23 @@ impl Passwords {
     /// # Errors
     /// No random bytes.
     pub fn new() -> Result<Self, SecretError> {
+        let memory = Memory::default();
         Ok(Self {
-            workers: Semaphore::new(limits::PASSWORD_WORKERS),
+            turn: Semaphore::new(1),
             waiting: AtomicUsize::new(0),
-            dummy: hash(&new_token()?)?,
+            dummy: hash(&memory, &new_token()?)?,
+            memory,
         })
     }
 
     async fn work<T: Send + 'static>(
         &self,
-        work: impl FnOnce() -> Result<T, SecretError> + Send + 'static,
+        work: impl FnOnce(&Memory) -> Result<T, SecretError> + Send + 'static,
     ) -> Result<T, SecretError> {
         let _place = Place::take(&self.waiting)?;
-        let _permit = self.workers.acquire().await.map_err(|_| SecretError::Busy)?;
-        tokio::task::spawn_blocking(work)
+        let _permit = self.turn.acquire().await.map_err(|_| SecretError::Busy)?;
+        let memory = Arc::clone(&self.memory);
+        tokio::task::spawn_blocking(move || work(&memory))
             .await
             .map_err(|_| SecretError::Argon2)?
     }
@@ -195,7 +234,7 @@ impl Passwords {
     /// # Errors
     /// [`SecretError::Busy`]; no random bytes.
     pub async fn hash(&self, password: Secret) -> Result<String, SecretError> {
-        self.work(move || hash(&password)).await
+        self.work(move |memory| hash(memory, &password)).await
     }
 
     /// Whether the password is right; no `phc` (an unknown name) is wrong and takes as long.
@@ -205,7 +244,8 @@ impl Passwords {
     pub async fn verify(&self, phc: Option<String>, password: Secret) -> Result<bool, SecretError> {
         let known = phc.is_some();
         let phc = phc.unwrap_or_else(|| self.dummy.clone());
-        self.work(move || Ok(verify(&phc, &password) && known)).await
+        self.work(move |memory| Ok(verify(memory, &phc, &password) && known))
+            .await
     }
 }
 
@@ -272,6 +312,39 @@ mod tests {
                 .unwrap()
         );
         assert!(!passwords.verify(None, right).await.unwrap());
+    }
+
+    #[test]
+    fn what_is_kept_is_what_every_argon2_understands() {
+        use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
+        let (memory, password) = (Memory::default(), Secret::new("correct horse".into()));
+        let ours = hash(&memory, &password).unwrap();
+        let parsed = PasswordHash::new(&ours).unwrap();
+        assert!(
+            Argon2::default()
+                .verify_password(b"correct horse", &parsed)
+                .is_ok()
+        );
+        let theirs = Argon2::default()
+            .hash_password_with_salt(b"correct horse", &[7; 16])
+            .unwrap();
+        assert!(verify(&memory, &theirs.to_string(), &password));
+        assert!(
+            memory
+                .lock()
+                .unwrap()
+                .iter()
+                .all(|block| block.as_ref().iter().all(|word| *word == 0)),
+            "wiped"
+        );
+        for other in [
+            ours.replace("argon2id", "argon2i"),
+            ours.replace("v=19", "v=16"),
+            ours.replace("m=19456", "m=99999999"),
+            "x".into(),
+        ] {
+            assert!(!verify(&memory, &other, &password), "{other}");
+        }
     }
 
     #[tokio::test]
