@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
@@ -76,6 +76,8 @@ struct Lines {
 pub struct Program {
     name: String,
     child: Child,
+    /// Kept, because a child that has ended has none any more.
+    started: u32,
     lines: Arc<Mutex<Lines>>,
     count: watch::Receiver<usize>,
 }
@@ -120,6 +122,11 @@ impl Program {
         let mut child = command
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {}: {error}", program.display()));
+        let started = child.id().expect("just started");
+        STARTED
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(started);
         let mut stdin = child.stdin.take().expect("piped");
         let input = input.to_owned();
         tokio::spawn(async move {
@@ -136,6 +143,7 @@ impl Program {
         Self {
             name: name.to_owned(),
             child,
+            started,
             lines,
             count,
         }
@@ -273,9 +281,33 @@ impl Program {
     }
 }
 
+/// Programs that were started and not yet dropped.
+static STARTED: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+
+/// Where a panic ends this process at once, as in a release build, nothing is dropped: tells every program that was
+/// started to end, before.
+pub fn end_all_on_panic() {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        before(panic);
+        let started = STARTED
+            .try_lock()
+            .map(|started| started.clone())
+            .unwrap_or_default();
+        for pid in started {
+            if let Some(pid) = rustix::process::Pid::from_raw(pid.cast_signed()) {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+            }
+        }
+    }));
+}
+
 /// A program that is dropped is gone when this returns, so that its folder can be removed.
 impl Drop for Program {
     fn drop(&mut self) {
+        let mut all = STARTED.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|started| *started != self.started);
+        drop(all);
         let _ = self.child.start_kill();
         for _ in 0..500 {
             if !matches!(self.child.try_wait(), Ok(None)) {

@@ -59,6 +59,7 @@ struct Story {
 
 fn main() -> Result<()> {
     let options = Options::parse();
+    e2e::process::end_all_on_panic();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
