@@ -107,6 +107,8 @@ places! {
     records = "records";
     /// Folders packed for upload.
     drafts = "drafts";
+    /// The folder of the control socket, while a service runs.
+    control = "control";
 }
 
 impl Folder {
@@ -114,6 +116,23 @@ impl Folder {
     #[must_use]
     pub fn new(dir: &Path) -> Self {
         Self { dir: dir.to_owned() }
+    }
+
+    /// The author's folder at `dir`: that folder itself, or the one in a site's folder.
+    #[must_use]
+    pub fn find(dir: &Path) -> Self {
+        let (own, inner) = (Self::new(dir), Self::new(&dir.join("author")));
+        if !own.config().exists() && inner.config().exists() {
+            inner
+        } else {
+            own
+        }
+    }
+
+    /// Where a running service of this folder listens.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.control().join("socket")
     }
 
     /// The root of this version.

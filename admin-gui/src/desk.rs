@@ -15,6 +15,7 @@ use crate::preflight::{Preflight, preflight};
 use crate::progress::Sink;
 use crate::repository::{ClientError, Repository};
 use crate::signing::{AuthorKey, KeyError};
+use crate::stop::Stop;
 use crate::upload::Patience;
 
 /// Clock and randomness, so that tests can bring their own.
@@ -174,6 +175,8 @@ pub struct Desk {
     pub author: Identity,
     /// When the author's certificate expires.
     pub certificate_expires: UnixTime,
+    /// When the site's certificate authority expires.
+    pub authority_expires: UnixTime,
     /// How long a broken upload is picked up again.
     pub patience: Patience,
     /// Clock and randomness.
@@ -211,7 +214,9 @@ impl Desk {
             role: Role::Author,
             name: config.name.clone(),
         };
+        let authority = mtls::validity_of(ca.certificate()).map_err(mtls::Error::from)?;
         Ok(Self {
+            authority_expires: authority.not_after,
             certificate_expires: credentials.validity().map_err(mtls::Error::from)?.not_after,
             repository: Repository::new(&config.repository, tls)?,
             trust: Arc::new(durable::TrustStore::open(folder.trust())?),
@@ -284,7 +289,21 @@ impl Desk {
     /// # Errors
     /// As [`Draft::read`].
     pub fn draft(&self, path: &Path, options: &Options, sink: &Sink) -> Result<Draft, DraftError> {
-        Draft::read(path, options, &self.folder.drafts(), sink)
+        self.draft_until(path, options, sink, &Stop::default())
+    }
+
+    /// The same, until a person ends it.
+    ///
+    /// # Errors
+    /// As [`Draft::read`].
+    pub fn draft_until(
+        &self,
+        path: &Path,
+        options: &Options,
+        sink: &Sink,
+        stop: &Stop,
+    ) -> Result<Draft, DraftError> {
+        Draft::read(path, options, &self.folder.drafts(), sink, stop)
     }
 
     /// Checks a draft against the repository of this moment; nothing is signed and no key needed.

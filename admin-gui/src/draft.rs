@@ -3,18 +3,18 @@
 //! A folder is packed into `drafts/`; a file stays where it is and is never changed. Faults of the content
 //! are collected ([`Draft::faults`]) and shown by the preflight; only what keeps us from reading is an error.
 
-use std::fs::{File, Metadata};
-use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt as _;
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use durable::{Hasher, StoreError};
+use durable::StoreError;
 use release::{Arch, Component, Form, Guess, Health, How, Manifest, PayloadPath, Run, Version};
 use tuf::Digest;
 
-use crate::limits::{CHUNK, HEAD_BYTES};
 use crate::package::{Counted, Trial, keep};
-use crate::progress::{Progress, Sink};
+use crate::progress::Sink;
+use crate::reading::{Hashed, Seen, Stoppable, hash, read_head};
+use crate::stop::{Stop, Stopped};
 
 /// What a person says about a file beside the file itself.
 #[derive(Debug, Clone, Default)]
@@ -116,24 +116,16 @@ pub enum DraftError {
     /// The place for packed folders.
     #[error("cannot use the folder for drafts")]
     Disk(#[from] durable::Error),
+    /// A person ended it.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
 }
 
-/// How a file looked when it was hashed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Seen {
-    device: u64,
-    inode: u64,
-    length: u64,
-    changed: (i64, i64),
-}
-
-impl Seen {
-    fn of(meta: &Metadata) -> Self {
-        Self {
-            device: meta.dev(),
-            inode: meta.ino(),
-            length: meta.len(),
-            changed: (meta.mtime(), meta.mtime_nsec()),
+impl DraftError {
+    pub(crate) fn read(path: &Path, source: io::Error) -> Self {
+        Self::Read {
+            path: path.to_owned(),
+            source,
         }
     }
 }
@@ -143,15 +135,18 @@ impl Draft {
     ///
     /// # Errors
     /// [`DraftError`]; faults of the content are no errors but [`Draft::faults`].
-    pub fn read(path: &Path, options: &Options, drafts: &Path, sink: &Sink) -> Result<Self, DraftError> {
-        let meta = std::fs::metadata(path).map_err(|source| DraftError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
+    pub fn read(
+        path: &Path,
+        options: &Options,
+        drafts: &Path,
+        sink: &Sink,
+        stop: &Stop,
+    ) -> Result<Self, DraftError> {
+        let meta = std::fs::metadata(path).map_err(|source| DraftError::read(path, source))?;
         if meta.is_dir() {
-            Self::read_folder(path, options, drafts)
+            Self::read_folder(path, options, drafts, sink, stop)
         } else if meta.is_file() {
-            Self::read_file(path, meta.len(), options, drafts, sink)
+            Self::read_file(path, meta.len(), options, drafts, (sink, stop))
         } else {
             Err(DraftError::Kind(path.to_owned()))
         }
@@ -174,13 +169,13 @@ impl Draft {
         length: u64,
         options: &Options,
         drafts: &Path,
-        sink: &Sink,
+        (sink, stop): (&Sink, &Stop),
     ) -> Result<Self, DraftError> {
         let read = if length > protocol::limits::MAX_TARGET {
             // Refused by its size: reading it to the end would cost minutes for nothing.
             Hashed::unread(path)?
         } else {
-            hash(path, sink)?
+            hash(path, sink, stop)?
         };
         let name = path
             .file_name()
@@ -207,7 +202,7 @@ impl Draft {
             draft.faults.push("the file is empty".to_owned());
         }
         if guess.form == Form::Package && draft.length <= protocol::limits::MAX_TARGET {
-            draft.take_package(options, drafts)?;
+            draft.take_package(options, drafts, stop)?;
         } else {
             draft.take_single(options, &guess, &read.head);
         }
@@ -258,16 +253,15 @@ impl Draft {
     }
 
     /// A tar that is a package already: unpacked once for trial, as a device will.
-    fn take_package(&mut self, options: &Options, drafts: &Path) -> Result<(), DraftError> {
+    fn take_package(&mut self, options: &Options, drafts: &Path, stop: &Stop) -> Result<(), DraftError> {
         let open = || {
-            File::open(&self.file).map_err(|source| DraftError::Read {
-                path: self.file.clone(),
-                source,
-            })
+            let inner = File::open(&self.file).map_err(|source| DraftError::read(&self.file, source))?;
+            Ok::<_, DraftError>(Stoppable { inner, stop })
         };
         let manifest = match release::read_manifest(open()?) {
             Ok(manifest) => manifest,
             Err(error) => {
+                stop.check()?;
                 self.faults.push(chain(&error));
                 return Ok(());
             }
@@ -290,6 +284,7 @@ impl Draft {
                     }
                 }
             }
+            Err(_) if stop.is_stopped() => return Err(Stopped.into()),
             Err(release::UnpackError::Io { path, source, .. }) => {
                 return Err(DraftError::Read { path, source });
             }
@@ -299,7 +294,13 @@ impl Draft {
         Ok(())
     }
 
-    fn read_folder(path: &Path, options: &Options, drafts: &Path) -> Result<Self, DraftError> {
+    fn read_folder(
+        path: &Path,
+        options: &Options,
+        drafts: &Path,
+        sink: &Sink,
+        stop: &Stop,
+    ) -> Result<Self, DraftError> {
         let name = path
             .file_name()
             .map(|name| name.to_string_lossy().into_owned())
@@ -319,17 +320,13 @@ impl Draft {
             found_arch: None,
             named_arch: None,
             faults: Vec::new(),
-            seen: Seen {
-                device: 0,
-                inode: 0,
-                length: 0,
-                changed: (0, 0),
-            },
+            seen: Seen::nothing(),
         };
         // First the digest, then the bytes: the store takes files by their digest and checks it.
-        let mut counted = Counted::default();
+        let mut counted = Counted::new(path, sink, stop);
         let packed = match release::pack(path, &mut counted) {
             Ok(packed) => packed,
+            Err(_) if stop.is_stopped() => return Err(Stopped.into()),
             Err(release::PackError::Io { path, source, .. }) if source.kind() != io::ErrorKind::NotFound => {
                 return Err(DraftError::Read { path, source });
             }
@@ -349,7 +346,7 @@ impl Draft {
             component, version, ..
         } = &packed.manifest;
         draft.file_name = release::mend_file_name(&format!("{component}_{version}.tar"));
-        draft.file = keep(path, draft.digest, draft.length, drafts)?;
+        draft.file = keep(path, draft.digest, draft.length, drafts, stop)?;
         let meta = std::fs::metadata(&draft.file);
         let meta = meta.map_err(|source| DraftError::Read {
             path: draft.file.clone(),
@@ -411,73 +408,6 @@ impl Draft {
             );
         }
     }
-}
-
-struct Hashed {
-    head: Vec<u8>,
-    digest: Digest,
-    seen: Seen,
-}
-
-impl Hashed {
-    /// Its first bytes and how it looks, without a digest.
-    fn unread(path: &Path) -> Result<Self, DraftError> {
-        let failed = |source| DraftError::Read {
-            path: path.to_owned(),
-            source,
-        };
-        let meta = std::fs::metadata(path).map_err(failed)?;
-        Ok(Self {
-            head: read_head(path).map_err(failed)?,
-            digest: Digest::of(b""),
-            seen: Seen::of(&meta),
-        })
-    }
-}
-
-/// Reads a file once: its digest, its first bytes, and how it looked.
-fn hash(path: &Path, sink: &Sink) -> Result<Hashed, DraftError> {
-    let failed = |source| DraftError::Read {
-        path: path.to_owned(),
-        source,
-    };
-    let mut file = File::open(path).map_err(failed)?;
-    let seen = Seen::of(&file.metadata().map_err(failed)?);
-    let mut hasher = Hasher::new();
-    let mut head = Vec::new();
-    let mut buffer = vec![0; CHUNK];
-    loop {
-        let count = match file.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(failed(error)),
-        };
-        let bytes = buffer.get(..count).unwrap_or_default();
-        if head.len() < HEAD_BYTES {
-            head.extend(bytes.iter().take(HEAD_BYTES - head.len()));
-        }
-        hasher.update(bytes);
-        sink(&Progress::Reading {
-            done: hasher.length(),
-            total: seen.length,
-        });
-    }
-    let after = Seen::of(&file.metadata().map_err(failed)?);
-    if after != seen || hasher.length() != seen.length {
-        return Err(DraftError::Changed(path.to_owned()));
-    }
-    Ok(Hashed {
-        head,
-        digest: hasher.finish(),
-        seen,
-    })
-}
-
-fn read_head(path: &Path) -> io::Result<Vec<u8>> {
-    let mut head = Vec::with_capacity(HEAD_BYTES);
-    File::open(path)?.take(HEAD_BYTES as u64).read_to_end(&mut head)?;
-    Ok(head)
 }
 
 /// An error with its causes in one line.

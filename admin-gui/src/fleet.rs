@@ -10,7 +10,7 @@ use serde::Serialize;
 use tuf::UnixTime;
 
 use crate::desk::Desk;
-use crate::limits::{REPORT_PAGES, REPORTS_PAGE};
+use crate::limits::{REFUSED_SHOWN, REPORT_PAGES, REPORTS_PAGE};
 use crate::record::UploadRecord;
 use crate::repository::ClientError;
 
@@ -92,8 +92,15 @@ impl Desk {
     /// # Errors
     /// [`ClientError`].
     pub async fn reports(&self) -> Result<Reports, ClientError> {
+        Ok(self.reports_after(0).await?.0)
+    }
+
+    /// Those behind a place in the repository's order, and the place that was reached.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn reports_after(&self, mut after: u64) -> Result<(Reports, u64), ClientError> {
         let mut all = Reports::default();
-        let mut after = 0;
         for _ in 0..REPORT_PAGES {
             let page = self.repository.reports(after, REPORTS_PAGE).await?;
             let is_last = page.reports.is_empty() || page.next <= after;
@@ -107,12 +114,12 @@ impl Desk {
                 }
             }
             if is_last {
-                return Ok(all);
+                return Ok((all, after));
             }
             after = page.next;
         }
         all.is_cut = true;
-        Ok(all)
+        Ok((all, after))
     }
 }
 
@@ -133,6 +140,17 @@ fn verified(stored: &StoredReport) -> Result<Told, String> {
 }
 
 impl Reports {
+    /// Takes newer ones behind those that are here; of all, the newest `kept` stay.
+    pub fn extend(&mut self, newer: Self, kept: usize) {
+        self.is_cut = newer.is_cut;
+        self.told.extend(newer.told);
+        self.refused.extend(newer.refused);
+        let too_many = self.told.len().saturating_sub(kept);
+        self.told.drain(..too_many);
+        let too_many = self.refused.len().saturating_sub(REFUSED_SHOWN);
+        self.refused.drain(..too_many);
+    }
+
     /// The devices that have ever reported, by name.
     #[must_use]
     pub fn devices(&self) -> Vec<DeviceRow> {

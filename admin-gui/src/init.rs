@@ -1,5 +1,5 @@
 //! A new site: the author's, the repository's and the gateway's folders, with every key and certificate that
-//! belongs in them. All of it or nothing: it is made beside the place where it goes and moved there last.
+//! belongs in them. All of it or nothing: it is made beside the place where it goes and moved there last ([`Place`]).
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use tuf::{Digest, Ed25519Signer, Signer as _, UnixTime};
 use crate::config::{Config, Folder};
 use crate::limits::{ROOT_SECONDS, TARGETS_SECONDS};
 use crate::passphrase::{Passphrase, PassphraseError};
+use crate::place::Place;
 use crate::roles;
 use crate::signing::{AuthorKey, KeyError, KeyType, plain_pem, seal};
 
@@ -171,38 +172,15 @@ pub enum InitError {
 /// [`InitError`]; the place is then as it was.
 pub fn init(plan: &Plan, passphrase: &Passphrase, now: UnixTime) -> Result<Made, InitError> {
     passphrase.check_new()?;
-    let unfinished = beside(&plan.dir)?;
-    if !is_free(&plan.dir) {
-        return Err(InitError::Exists(plan.dir.clone()));
-    }
-    // What an interrupted run has left is of no use: nobody has got any of its keys yet.
-    durable::remove_tree(&unfinished)?;
-    let made = build(plan, &unfinished, passphrase, now).and_then(|made| {
-        durable::sync_tree(&unfinished)?;
-        durable::rename_dir(&unfinished, &plan.dir)?;
+    let place = Place::find(&plan.dir)?;
+    let made = build(plan, place.unfinished(), passphrase, now).and_then(|made| {
+        place.finish()?;
         Ok(made)
     });
     if made.is_err() {
-        // The first error is the one to tell.
-        let _ = durable::remove_tree(&unfinished);
+        place.give_up();
     }
     made
-}
-
-/// Where the site is built: a hidden folder beside its place, on the same file system.
-fn beside(dir: &Path) -> Result<PathBuf, InitError> {
-    let no_name = || InitError::NoName(dir.to_owned());
-    let mut name = std::ffi::OsString::from(".");
-    name.push(dir.file_name().ok_or_else(no_name)?);
-    name.push(".unfinished");
-    Ok(dir.with_file_name(name))
-}
-
-fn is_free(dir: &Path) -> bool {
-    match std::fs::read_dir(dir) {
-        Ok(mut entries) => entries.next().is_none(),
-        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
-    }
 }
 
 /// What all three folders are made from.

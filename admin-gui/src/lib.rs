@@ -13,6 +13,7 @@
     )
 )]
 
+mod address;
 pub mod catalogue;
 pub mod cli;
 pub mod config;
@@ -24,14 +25,18 @@ pub mod limits;
 pub mod maintain;
 pub mod package;
 pub mod passphrase;
+mod place;
 pub mod preflight;
 pub mod progress;
 pub mod publish;
+mod reading;
 pub mod record;
 pub mod repository;
 pub mod roles;
+pub mod service;
 pub mod signing;
 pub mod status;
+pub mod stop;
 pub mod upload;
 pub mod visible;
 
@@ -41,3 +46,4 @@ pub use passphrase::Passphrase;
 pub use preflight::{Preflight, preflight};
 pub use progress::{Progress, Sink};
 pub use publish::{PublishError, Published};
+pub use stop::Stop;

@@ -56,3 +56,40 @@ pub const ROOTS: u32 = 1024;
 pub const RECORDS: usize = 10_000;
 /// Packed folders kept in `drafts/`; the oldest go first.
 pub const DRAFTS: usize = 4;
+
+/// Minutes that the release key may stay open: a working day, no more.
+pub const KEY_MINUTES: u32 = 480;
+/// Between two looks at the repository while a window watches.
+pub const REFRESH: Duration = Duration::from_secs(30);
+/// Between two looks at the key's time and at whether anybody is there.
+pub const TICK: Duration = Duration::from_secs(1);
+/// A service that nobody needs ends after so long; the next window starts one in a moment.
+pub const IDLE: Duration = Duration::from_secs(600);
+/// How long an ending service waits for a job that is past the point of no return.
+pub const ENDING: Duration = Duration::from_secs(20);
+/// How long a cancel waits for the job's end before it answers.
+pub const CANCEL: Duration = Duration::from_secs(5);
+/// Shortest time between two words about a job's bytes: a bar does not move faster.
+pub const PROGRESS: Duration = Duration::from_millis(100);
+/// Drafts that a preflight has read and a publish may name: one for each open window and a few more.
+pub const DRAFTS_KEPT: usize = 8;
+/// Steps and messages kept for windows that come later.
+pub const KEPT_EVENTS: usize = 1000;
+/// Events that a slow window may be behind before it gets a new snapshot instead.
+pub const WATCH_LAG: usize = 256;
+/// Verified reports kept in memory, the newest: ten thousand devices told once.
+pub const REPORTS_KEPT: usize = 10_000;
+/// Refused reports shown, the newest.
+pub const REFUSED_SHOWN: usize = 50;
+/// Entries of the upload record in one answer.
+pub const HISTORY: usize = 2000;
+/// Devices in one answer.
+pub const FLEET_PAGE: usize = 1000;
+/// Updates whose latencies one answer shows.
+pub const LATENCY_UPDATES: usize = 100;
+/// Bytes of rows in one answer: a line on the control socket, with room for what is around them.
+pub const ANSWER_ROWS: usize = protocol::limits::MAX_CONTROL_LINE - (512 << 10);
+/// Versions of a component in a snapshot, the newest.
+pub const SNAPSHOT_VERSIONS: usize = 100;
+/// Reasons of failures in a snapshot; the fleet's pages have them all.
+pub const SNAPSHOT_REASONS: usize = 20;

@@ -9,6 +9,8 @@ use tuf::Digest;
 
 use crate::draft::DraftError;
 use crate::limits::DRAFTS;
+use crate::progress::{Progress, Sink};
+use crate::stop::Stop;
 
 /// A folder to unpack into for trial. Gone when dropped; one that a killed run left is removed by the next.
 pub(crate) struct Trial {
@@ -45,7 +47,13 @@ impl Drop for Trial {
 }
 
 /// Packs again, into the store; the store refuses if the folder has changed meanwhile.
-pub(crate) fn keep(folder: &Path, digest: Digest, length: u64, drafts: &Path) -> Result<PathBuf, DraftError> {
+pub(crate) fn keep(
+    folder: &Path,
+    digest: Digest,
+    length: u64,
+    drafts: &Path,
+    stop: &Stop,
+) -> Result<PathBuf, DraftError> {
     let store = Store::open(drafts)?;
     if store.has(&digest) == Some(length) {
         return Ok(store.path(&digest));
@@ -60,8 +68,10 @@ pub(crate) fn keep(folder: &Path, digest: Digest, length: u64, drafts: &Path) ->
         Kept {
             incoming: &mut incoming,
             failed: &mut failed,
+            stop,
         },
     );
+    stop.check()?;
     let kept = match failed {
         Some(error) => Err(error),
         None => {
@@ -133,15 +143,52 @@ fn forget_old(store: &Store) -> Result<(), DraftError> {
     Ok(())
 }
 
-/// Hashes and counts what is written to it.
-#[derive(Default)]
-pub(crate) struct Counted {
+/// Hashes and counts what is written to it, tells how far it is, and ends when it is told to.
+pub(crate) struct Counted<'a> {
     pub(crate) hasher: Hasher,
+    sink: &'a Sink,
+    stop: &'a Stop,
+    total: u64,
 }
 
-impl Write for Counted {
+impl<'a> Counted<'a> {
+    pub(crate) fn new(folder: &Path, sink: &'a Sink, stop: &'a Stop) -> Self {
+        let mut entries = release::UnpackLimits::default().entries;
+        Self {
+            hasher: Hasher::new(),
+            sink,
+            stop,
+            total: bytes_in(folder, &mut entries),
+        }
+    }
+}
+
+/// About how many bytes lie in a folder, for a bar: what cannot be read shows when it is packed.
+fn bytes_in(folder: &Path, entries: &mut usize) -> u64 {
+    let mut sum = 0;
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        *entries = entries.saturating_sub(1);
+        if *entries == 0 {
+            break;
+        }
+        sum += match entry.metadata() {
+            Ok(meta) if meta.is_dir() => bytes_in(&entry.path(), entries),
+            Ok(meta) => meta.len(),
+            Err(_) => 0,
+        };
+    }
+    sum
+}
+
+impl Write for Counted<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stop.check().map_err(io::Error::other)?;
         self.hasher.update(bytes);
+        let done = self.hasher.length();
+        (self.sink)(&Progress::Reading {
+            done,
+            total: self.total.max(done),
+        });
         Ok(bytes.len())
     }
 
@@ -154,10 +201,12 @@ impl Write for Counted {
 struct Kept<'a> {
     incoming: &'a mut durable::Incoming,
     failed: &'a mut Option<StoreError>,
+    stop: &'a Stop,
 }
 
 impl Write for Kept<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stop.check().map_err(io::Error::other)?;
         match self.incoming.write(bytes) {
             Ok(()) => Ok(bytes.len()),
             Err(error) => {

@@ -18,6 +18,7 @@ use crate::preflight::{Preflight, preflight};
 use crate::progress::{Progress, Sink};
 use crate::record::{self, Action, UploadRecord};
 use crate::roles::{self, RolesError};
+use crate::stop::{Stop, Stopped};
 use crate::upload::{Cargo, UploadError, upload};
 use crate::visible::{Change, VisibleError};
 
@@ -60,6 +61,9 @@ pub enum PublishError {
     /// The system gives no randomness.
     #[error("the system gives no randomness")]
     Random(#[from] getrandom::Error),
+    /// A person ended it.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
 }
 
 impl PublishError {
@@ -96,6 +100,19 @@ impl Unlocked {
     /// # Errors
     /// [`PublishError`]; nothing is visible then, and the try is in the record of uploads.
     pub async fn publish(&self, draft: &Draft, sink: &Sink) -> Result<Published, PublishError> {
+        self.publish_until(draft, sink, &Stop::default()).await
+    }
+
+    /// The same, until a person ends it: up to the last request, that leaves nothing visible.
+    ///
+    /// # Errors
+    /// As [`Self::publish`]; [`PublishError::Stopped`].
+    pub async fn publish_until(
+        &self,
+        draft: &Draft,
+        sink: &Sink,
+        stop: &Stop,
+    ) -> Result<Published, PublishError> {
         let (Some(component), Some(version)) = (draft.component.clone(), draft.version.clone()) else {
             return Err(PublishError::Preflight(Box::new(preflight(
                 draft,
@@ -106,6 +123,7 @@ impl Unlocked {
         let mut run = Run {
             unlocked: self,
             sink,
+            stop,
             update,
             component,
             version,
@@ -127,6 +145,7 @@ impl Unlocked {
 struct Run<'a> {
     unlocked: &'a Unlocked,
     sink: &'a Sink,
+    stop: &'a Stop,
     update: UpdateId,
     component: Component,
     version: Version,
@@ -169,6 +188,8 @@ impl Run<'_> {
             tries += 1;
             match self.once(draft).await {
                 Err(error) if error.is_worth_another_try() && tries < CONFLICT_TRIES => {
+                    // It is known that nothing became visible.
+                    self.stop.reopen();
                     (self.sink)(&Progress::Trouble(chain(&error)));
                 }
                 other => return other,
@@ -178,7 +199,7 @@ impl Run<'_> {
 
     async fn once(&mut self, draft: &Draft) -> Result<Published, PublishError> {
         let desk = &self.unlocked.desk;
-        let view = desk.look().await?;
+        let view = self.stop.or(desk.look()).await??;
         let report = preflight(draft, &view.catalogue);
         let Some(manifest) = draft.manifest.as_ref().filter(|_| report.passes()) else {
             return Err(PublishError::Preflight(Box::new(report)));
@@ -200,8 +221,10 @@ impl Run<'_> {
             digest: draft.digest,
             length: draft.length,
         };
-        self.sent += upload(&desk.repository, &cargo, desk.patience, self.sink).await?;
+        let uploading = upload(&desk.repository, &cargo, desk.patience, self.sink);
+        self.sent += self.stop.or(uploading).await??;
         self.step(Step::Uploaded);
+        self.stop.last()?;
 
         let receipt = desk.make_visible(&change, Some(self.update), &self.steps).await?;
         self.step(Step::Published);

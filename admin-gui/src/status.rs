@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use protocol::{Identity, UpdateId};
 use release::{Component, Version};
 use serde::Serialize;
-use tuf::{Role, UnixTime};
+use tuf::{Digest, Role, UnixTime};
 
 use crate::desk::{Desk, View};
 use crate::draft::chain;
@@ -61,6 +61,10 @@ pub struct ComponentStatus {
     pub current: Option<Version>,
     /// When it was released.
     pub released: Option<UnixTime>,
+    /// SHA-256 of its target.
+    pub digest: Option<Digest>,
+    /// Bytes of its target.
+    pub length: Option<u64>,
     /// Its update.
     pub update: Option<UpdateId>,
     /// All versions, oldest first.
@@ -90,22 +94,26 @@ impl Desk {
             },
             (trouble, _) => (Reports::default(), trouble),
         };
+        Ok(self.picture(&view, &reports, trouble))
+    }
+
+    /// The picture of what is known, without asking anybody.
+    #[must_use]
+    pub fn picture(&self, view: &View, reports: &Reports, trouble: Option<String>) -> Status {
         let now = self.senses.now();
-        Ok(Status {
+        Status {
             author: self.author.clone(),
             repository: self.repository.base().to_owned(),
             trouble,
             is_empty: view.is_empty,
             stale_since: view.state.stale_since(now),
-            roles: roles(&view, now),
+            roles: roles(view, now),
             certificate: self.certificate_status(now),
-            components: components(&view, &reports),
-            refused_reports: reports.refused,
-        })
+            components: components(view, reports),
+            refused_reports: reports.refused.clone(),
+        }
     }
-}
 
-impl Desk {
     fn certificate_status(&self, now: UnixTime) -> (UnixTime, Option<String>) {
         let expires = self.certificate_expires;
         let soon = expires.seconds_since(now) < WARN_DAYS * 86_400;
@@ -159,7 +167,8 @@ fn roles(view: &View, now: UnixTime) -> Vec<RoleStatus> {
 
 fn components(view: &View, reports: &Reports) -> Vec<ComponentStatus> {
     let describe = |component: Component| {
-        let current = view.catalogue.current(&component).map(|listed| &listed.release);
+        let listed = view.catalogue.current(&component);
+        let current = listed.map(|listed| &listed.release);
         let all = || {
             view.catalogue
                 .of_component(&component)
@@ -170,6 +179,8 @@ fn components(view: &View, reports: &Reports) -> Vec<ComponentStatus> {
         ComponentStatus {
             current: current.map(|release| release.version.clone()),
             released: current.map(|release| release.released),
+            digest: listed.and_then(|listed| listed.digest),
+            length: listed.map(|listed| listed.length),
             update,
             versions: all().map(|release| release.version.clone()).collect(),
             withdrawn: all()

@@ -8,8 +8,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use protocol::Name;
 use release::{Arch, Component, Health, How, Version};
 
+use crate::address::{host, host_port};
 use crate::draft::Options;
-use crate::init::REPOSITORY_PORT;
 use crate::passphrase::Source;
 use crate::signing::KeyType;
 
@@ -47,6 +47,8 @@ pub enum Command {
     Renew(Renew),
     /// Hand a repository that was restored from a backup what it has forgotten
     Recover(Common),
+    /// Serve windows: the desk as a process of its own, until nobody needs it
+    Serve(Serve),
 }
 
 /// What most commands need.
@@ -61,6 +63,20 @@ pub struct Common {
     /// Print JSON for programs
     #[arg(long)]
     pub json: bool,
+}
+
+/// `serve`.
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// The author's folder, the site's, or one that is to become a site's
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub dir: PathBuf,
+    /// Another address of the repository than the one in author.toml
+    #[arg(long, value_name = "https://HOST:PORT")]
+    pub repository: Option<String>,
+    /// End after so many seconds in which nobody needs it
+    #[arg(long, value_name = "SECONDS", default_value_t = crate::limits::IDLE.as_secs())]
+    pub idle_seconds: u64,
 }
 
 /// Where the passphrase comes from.
@@ -330,25 +346,6 @@ pub enum OnlyRole {
     Targets,
 }
 
-fn host(text: &str) -> Result<Host, certs::Error> {
-    text.trim_start_matches('[').trim_end_matches(']').parse()
-}
-
-/// `host`, `host:port`, `[v6]:port`.
-fn host_port(text: &str) -> Result<(Host, u16), String> {
-    let plain = |text: &str| host(text).map_err(|error| error.to_string());
-    if let Ok(address) = text.parse::<std::net::IpAddr>() {
-        return Ok((Host::Address(address), REPOSITORY_PORT));
-    }
-    match text.rsplit_once(':') {
-        Some((name, port)) if !port.ends_with(']') => {
-            let port: u16 = port.parse().map_err(|_| format!("{port:?} is not a port"))?;
-            Ok((plain(name)?, port))
-        }
-        _ => Ok((plain(text)?, REPOSITORY_PORT)),
-    }
-}
-
 fn arch(text: &str) -> Result<Arch, String> {
     [Arch::X86_64, Arch::X86, Arch::Aarch64, Arch::Armv7, Arch::Riscv64]
         .into_iter()
@@ -365,21 +362,5 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn addresses_are_understood_with_and_without_port() {
-        assert_eq!(host_port("repo.plant.lan").unwrap().1, 7100);
-        assert_eq!(host_port("repo.plant.lan:80").unwrap().1, 80);
-        assert_eq!(
-            host_port("[::1]:81").unwrap(),
-            (Host::Address("::1".parse().unwrap()), 81)
-        );
-        assert_eq!(
-            host_port("::1").unwrap(),
-            (Host::Address("::1".parse().unwrap()), 7100)
-        );
-        assert!(host_port("host:port").is_err());
-        assert!(host_port("a b").is_err());
     }
 }

@@ -63,6 +63,7 @@ fn publish(error: &PublishError) -> u8 {
         | PublishError::NoSuchRelease(_)
         | PublishError::AlreadyWithdrawn(_)
         | PublishError::Reason(_)
+        | PublishError::Stopped(_)
         | PublishError::Describe(_) => CHECK,
         PublishError::Look(error) => look(error),
         PublishError::Sign(_) | PublishError::Random(_) => KEY,

@@ -7,10 +7,12 @@ mod watch;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::Parser as _;
 use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::args::{Cli, Command, Common, Latency, OnlyRole, PassphraseFrom};
 use crate::desk::{Desk, DeskError, Senses, UnlockError, Unlocked};
@@ -20,6 +22,7 @@ use crate::maintain::Renewal;
 use crate::passphrase::{Passphrase, Source};
 use crate::preflight::Preflight;
 use crate::publish::{PublishError, Published};
+use crate::service::{self, Setup};
 use crate::signing::KeyError;
 
 const ASK: &str = "Passphrase of the author's keys";
@@ -28,11 +31,17 @@ const ASK: &str = "Passphrase of the author's keys";
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    let usual = match &cli.command {
+        Command::Serve(_) => "warn,drover=info",
+        _ => "warn",
+    };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(usual));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
     let wants_json = wants_json(&cli.command);
     match run(cli.command) {
@@ -121,7 +130,25 @@ fn run(command: Command) -> Result<()> {
             output(&common, &done, || show::recovered(&done));
             Ok(())
         }),
+        Command::Serve(args) => runtime.block_on(serve(args)),
     }
+}
+
+async fn serve(args: args::Serve) -> Result<()> {
+    let mut setup = Setup {
+        repository: args.repository,
+        ..Setup::default()
+    };
+    setup.pace.idle = Duration::from_secs(args.idle_seconds);
+    let mut terminate = signal(SignalKind::terminate())?;
+    service::run(&args.dir, setup, async move {
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+    .await?;
+    Ok(())
 }
 
 fn new_site(args: args::Init) -> Result<()> {
@@ -269,7 +296,7 @@ fn print_json(value: &impl serde::Serialize) {
 
 fn wants_json(command: &Command) -> bool {
     match command {
-        Command::Pack(_) => false,
+        Command::Pack(_) | Command::Serve(_) => false,
         Command::Init(args) => args.json,
         Command::Publish(args) => args.common.json,
         Command::History(args) => args.common.json,

@@ -19,4 +19,5 @@ mod init;
 mod maintain;
 mod proxy;
 mod publish;
+mod service;
 mod site;

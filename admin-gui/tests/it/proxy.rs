@@ -15,6 +15,15 @@ pub struct Proxy {
 impl Proxy {
     /// Cuts each of the first `times` connections after `bytes` from the client.
     pub async fn start(to: SocketAddr, bytes: u64, times: usize) -> Self {
+        Self::begin(to, bytes, times, false).await
+    }
+
+    /// Passes on so many bytes of each connection, and then nothing more, without an end.
+    pub async fn that_stalls(to: SocketAddr, bytes: u64) -> Self {
+        Self::begin(to, bytes, usize::MAX, true).await
+    }
+
+    async fn begin(to: SocketAddr, bytes: u64, times: usize, stalls: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("https://{}", listener.local_addr().unwrap());
         let cuts = Arc::new(AtomicUsize::new(0));
@@ -27,7 +36,8 @@ impl Proxy {
                     u64::MAX
                 };
                 let server = TcpStream::connect(to).await.unwrap();
-                tokio::spawn(pass(client, server, AtomicU64::new(left), Arc::clone(&counted)));
+                let (left, cuts) = (AtomicU64::new(left), Arc::clone(&counted));
+                tokio::spawn(pass(client, server, left, cuts, stalls));
             }
         });
         Self { url, cuts }
@@ -38,7 +48,13 @@ impl Proxy {
     }
 }
 
-async fn pass(mut client: TcpStream, mut server: TcpStream, left: AtomicU64, cuts: Arc<AtomicUsize>) {
+async fn pass(
+    mut client: TcpStream,
+    mut server: TcpStream,
+    left: AtomicU64,
+    cuts: Arc<AtomicUsize>,
+    stalls: bool,
+) {
     let (mut from_client, mut to_client) = client.split();
     let (mut from_server, mut to_server) = server.split();
     let up = async {
@@ -55,6 +71,9 @@ async fn pass(mut client: TcpStream, mut server: TcpStream, left: AtomicU64, cut
                     }
                     if take < count || room == take as u64 {
                         cuts.fetch_add(1, Ordering::SeqCst);
+                        if stalls {
+                            return std::future::pending().await;
+                        }
                         return;
                     }
                 }

@@ -20,6 +20,7 @@ use std::os::unix::fs::{
 };
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use protocol::control::Answer;
@@ -105,11 +106,38 @@ impl Reply {
     }
 }
 
+/// How many clients are connected to a server; lives on its own.
+#[derive(Debug, Clone, Default)]
+pub struct Clients(Arc<AtomicUsize>);
+
+impl Clients {
+    /// How many there are now.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn come(&self) -> Here {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Here(Arc::clone(&self.0))
+    }
+}
+
+/// One client, as long as it is connected.
+struct Here(Arc<AtomicUsize>);
+
+impl Drop for Here {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// A socket that is open; [`Server::run`] serves it. Removed from disk when dropped.
 #[derive(Debug)]
 pub struct Server {
     listener: UnixListener,
     path: PathBuf,
+    clients: Clients,
     /// `PATH.lock`, locked as long as this server lives: of two that start at once only one goes on, and
     /// neither removes the other's socket.
     _lock: File,
@@ -163,8 +191,15 @@ impl Server {
         Ok(Self {
             listener,
             path: path.to_owned(),
+            clients: Clients::default(),
             _lock: lock,
         })
+    }
+
+    /// How many clients are connected, for a program that ends when nobody needs it.
+    #[must_use]
+    pub fn clients(&self) -> Clients {
+        self.clients.clone()
     }
 
     /// Serves for ever; drop the future to stop.
@@ -190,12 +225,12 @@ impl Server {
                     continue;
                 }
             };
-            let handler = handler.clone();
+            let (handler, here) = (handler.clone(), self.clients.come());
             tasks.spawn(async move {
                 if let Err(error) = serve_one(stream, handler.as_ref()).await {
                     debug!(%error, "a control client was cut off");
                 }
-                drop(place);
+                drop((place, here));
             });
         }
     }
