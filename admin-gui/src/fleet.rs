@@ -10,7 +10,7 @@ use serde::Serialize;
 use tuf::UnixTime;
 
 use crate::desk::Desk;
-use crate::limits::{REFUSED_SHOWN, REPORT_PAGES, REPORTS_PAGE};
+use crate::limits::{REFUSED_SHOWN, REPORT_PAGES, REPORTS_PAGE, REPORTS_READ};
 use crate::record::UploadRecord;
 use crate::repository::ClientError;
 
@@ -34,7 +34,7 @@ pub struct Reports {
     pub told: Vec<Told>,
     /// Those that did not, and why: nobody should see any.
     pub refused: Vec<String>,
-    /// There are more than were read.
+    /// There are older ones than were read.
     pub is_cut: bool,
 }
 
@@ -87,7 +87,7 @@ pub struct LatencyRow {
 }
 
 impl Desk {
-    /// Reads and verifies the reports in the repository.
+    /// Reads and verifies the newest reports in the repository.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -95,14 +95,16 @@ impl Desk {
         Ok(self.reports_after(0).await?.0)
     }
 
-    /// Those behind a place in the repository's order, and the place that was reached.
+    /// Those behind a place in the repository's order, of them the newest, and the place that was reached.
     ///
     /// # Errors
     /// [`ClientError`].
     pub async fn reports_after(&self, mut after: u64) -> Result<(Reports, u64), ClientError> {
         let mut all = Reports::default();
+        let (begun, mut first) = (after, None);
         for _ in 0..REPORT_PAGES {
-            let page = self.repository.reports(after, REPORTS_PAGE).await?;
+            let page = self.repository.reports(after, REPORTS_PAGE, REPORTS_READ).await?;
+            first = first.or(page.reports.first().map(|stored| stored.seq));
             let is_last = page.reports.is_empty() || page.next <= after;
             for stored in page.reports {
                 match verified(&stored) {
@@ -114,11 +116,11 @@ impl Desk {
                 }
             }
             if is_last {
-                return Ok((all, after));
+                break;
             }
             after = page.next;
         }
-        all.is_cut = true;
+        all.is_cut = first.is_some_and(|first| first > begun + 1);
         Ok((all, after))
     }
 }

@@ -33,9 +33,11 @@ pub const ANSWER_BYTES: usize = 1 << 20;
 /// Bytes of one page of reports: `REPORTS_PAGE` of the largest reports.
 pub const REPORT_PAGE_BYTES: usize = 32 << 20;
 /// Reports asked for at once.
-pub const REPORTS_PAGE: u64 = 100;
-/// Pages of reports read for one view; ten thousand reports are more than a person reads.
-pub const REPORT_PAGES: usize = 100;
+pub const REPORTS_PAGE: u64 = 500;
+/// Reports read for one view, the newest: two of each of ten thousand devices.
+pub const REPORTS_READ: u64 = 20_000;
+/// Pages of reports read for one view; a page of large reports is shorter than it was asked for.
+pub const REPORT_PAGES: usize = 1_000;
 
 /// Times that a broken upload is picked up again within one publish.
 pub const UPLOAD_TRIES: u32 = 5;
@@ -77,8 +79,8 @@ pub const DRAFTS_KEPT: usize = 8;
 pub const KEPT_EVENTS: usize = 1000;
 /// Events that a slow window may be behind before it gets a new snapshot instead.
 pub const WATCH_LAG: usize = 256;
-/// Verified reports kept in memory, the newest: ten thousand devices told once.
-pub const REPORTS_KEPT: usize = 10_000;
+/// Verified reports kept in memory, the newest: ten thousand devices told twice.
+pub const REPORTS_KEPT: usize = 20_000;
 /// Refused reports shown, the newest.
 pub const REFUSED_SHOWN: usize = 50;
 /// Entries of the upload record in one answer.

@@ -304,9 +304,9 @@ impl Repository {
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn reports(&self, after: u64, limit: u64) -> Result<ReportPage, ClientError> {
+    pub async fn reports(&self, after: u64, limit: u64, newest: u64) -> Result<ReportPage, ClientError> {
         let what = "reading reports";
-        let url = self.api(&format!("reports?after={after}&limit={limit}"));
+        let url = self.api(&format!("reports?after={after}&limit={limit}&newest={newest}"));
         let response = self.send(what, self.http.get(url)).await?;
         json(what, accepted(what, response).await?, REPORT_PAGE_BYTES).await
     }

@@ -214,6 +214,12 @@ impl Database {
         Ok(found)
     }
 
+    /// The place of the newest report; 0 where there is none.
+    pub(crate) fn newest_report(&self) -> rusqlite::Result<u64> {
+        let sql = "SELECT COALESCE(MAX(seq), 0) FROM report";
+        self.connection.query_row(sql, [], |row| Ok(count(row.get(0)?)))
+    }
+
     /// How many reports there are, and their bytes.
     pub(crate) fn report_totals(&self) -> rusqlite::Result<(u64, u64)> {
         let sql = "SELECT COUNT(*), COALESCE(SUM(bytes), 0) FROM report";

@@ -148,14 +148,18 @@ impl Repository {
             .map_err(|error| chain(&error))
     }
 
-    /// A page of reports after `after`, oldest first.
+    /// A page of reports after `after`, oldest first; with `newest`, of the newest so many only: who asks for the first
+    /// time wants to know what is, not what was a year ago.
     ///
     /// # Errors
     /// Those of the database.
-    pub fn reports(&self, after: u64, limit: u64) -> Result<ReportPage, Refusal> {
-        let reports = self
-            .reader()
-            .reports(after, limit.clamp(1, REPORT_PAGE), REPORT_PAGE_BYTES)?;
+    pub fn reports(&self, after: u64, limit: u64, newest: Option<u64>) -> Result<ReportPage, Refusal> {
+        let reader = self.reader();
+        let after = match newest {
+            Some(newest) => after.max(reader.newest_report()?.saturating_sub(newest)),
+            None => after,
+        };
+        let reports = reader.reports(after, limit.clamp(1, REPORT_PAGE), REPORT_PAGE_BYTES)?;
         let next = reports.last().map_or(after, |report| report.seq);
         Ok(ReportPage { reports, next })
     }

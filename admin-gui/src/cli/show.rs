@@ -229,7 +229,7 @@ fn trouble(reports: &Reports) {
         eprintln!("warning: {refused}");
     }
     if reports.is_cut {
-        eprintln!("warning: there are more reports than are shown");
+        eprintln!("note: only the newest reports were read, there are older ones");
     }
 }
 

@@ -93,7 +93,6 @@ impl Service {
         let now = self.now();
         match read {
             Ok((newer, after)) => {
-                let is_cut = newer.is_cut;
                 let more = merged(Arc::clone(&known.reports), newer).await;
                 self.learn(|known| {
                     known.after = after;
@@ -104,9 +103,6 @@ impl Service {
                         known.fleet = fleet;
                     }
                 });
-                if is_cut {
-                    self.wake.notify_one();
-                }
             }
             Err(error) => {
                 let trouble = format!("no new reports: {}", chain(&error));

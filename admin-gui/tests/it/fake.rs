@@ -326,8 +326,10 @@ async fn recover(State(shared): Context, Json(recover): Json<Recover>) -> Respon
 }
 
 async fn reports(State(shared): Context, Query(query): Query<HashMap<String, u64>>) -> Json<ReportPage> {
-    let (after, limit) = (query["after"], usize::try_from(query["limit"]).unwrap());
+    let limit = usize::try_from(query["limit"]).unwrap();
     let kept = shared.kept.lock().unwrap();
+    let last = kept.reports.last().map_or(0, |stored| stored.seq);
+    let after = query["after"].max(last.saturating_sub(query["newest"]));
     let reports: Vec<_> = kept
         .reports
         .iter()

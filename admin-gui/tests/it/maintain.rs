@@ -196,6 +196,7 @@ async fn reports_are_verified_and_become_fleet_and_latencies() {
         "{:?}",
         reports.refused
     );
+    assert!(!reports.is_cut);
     let row = &reports.devices()[0];
     assert_eq!(
         (row.device.name.as_str(), row.outcomes[0].outcome),
@@ -216,4 +217,18 @@ async fn reports_are_verified_and_become_fleet_and_latencies() {
         "{:?}",
         status.roles
     );
+
+    // After years the newest reports are what a person sees, not the first.
+    let late = admin_gui::limits::REPORTS_READ + 100;
+    {
+        let mut kept = fake.kept();
+        kept.reports[1].relayed = kept.reports[0].relayed.clone();
+        kept.reports[1].seq = late;
+    }
+    let reports: Reports = unlocked.desk.reports().await.unwrap();
+    assert_eq!(
+        reports.told.iter().map(|told| told.seq).collect::<Vec<_>>(),
+        [late]
+    );
+    assert!(reports.is_cut);
 }

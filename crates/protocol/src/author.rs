@@ -7,7 +7,7 @@
 //! | `POST /api/v1/publish` | author | [`Publish`] → [`Receipt`]; 409 if `expects` is not the current version |
 //! | `POST /api/v1/recover` | author, manager | [`Recover`] → [`Recovered`] |
 //! | `POST /api/v1/reports` | manager | `Vec<SignedReport>` ([`RelayedReport`]) → [`crate::device::ReportsTaken`] |
-//! | `GET /api/v1/reports?after=SEQ&limit=N` | author | [`ReportPage`] |
+//! | `GET /api/v1/reports?after=SEQ&limit=N&newest=N` | author | [`ReportPage`]; `newest`: begins so late that at most so many follow |
 //! | `GET /api/v1/openapi.json` | everybody | the OpenAPI document |
 //! | `GET /events` | everybody | server-sent: `published` ([`Published`]), comment lines as keep-alive |
 //! | `GET /metadata/NAME`, `GET /targets/DIR/SHA256.FILE`, `/`, `/healthz` | everybody | |

@@ -160,6 +160,7 @@ pub(crate) struct ReportsQuery {
     after: u64,
     #[serde(default = "page")]
     limit: u64,
+    newest: Option<u64>,
 }
 
 fn page() -> u64 {
@@ -170,6 +171,6 @@ pub(crate) async fn reports(
     State(app): State<App>,
     values: Result<Query<ReportsQuery>, QueryRejection>,
 ) -> Result<Json<ReportPage>, Refusal> {
-    let ReportsQuery { after, limit } = query(values)?;
-    blocking(move || app.repository.reports(after, limit).map(Json)).await
+    let ReportsQuery { after, limit, newest } = query(values)?;
+    blocking(move || app.repository.reports(after, limit, newest).map(Json)).await
 }

@@ -129,6 +129,12 @@ async fn reports_are_stored_once_and_read_in_pages_also_after_a_restart() {
     assert_eq!(start.reports, all.reports[..2]);
     let rest = page(&running, &format!("?after={}&limit=2", start.next)).await;
     assert_eq!(rest.reports, all.reports[2..]);
+    let newest = page(&running, "?newest=1").await;
+    assert_eq!(
+        newest.reports,
+        all.reports[2..],
+        "who looks for the first time sees what is"
+    );
     let nothing = page(&running, &format!("?after={}", rest.next)).await;
     assert_eq!((nothing.reports.len(), nothing.next), (0, rest.next));
 
