@@ -165,10 +165,12 @@ async fn status(dir: &Path, json: bool) -> Result<()> {
         status.bytes,
         status.reports,
     );
-    if status.recovering {
-        text.push_str(
-            "\nrestored from a backup: waits for the author or a manager to hand back the newest targets roles",
-        );
+    text.push_str(&format!(
+        "\ncertificate until {}",
+        until(status.certificate_until)
+    ));
+    if let Some(trouble) = &status.trouble {
+        text.push_str(&format!("\nwarning: {trouble}"));
     }
     say(&text)
 }

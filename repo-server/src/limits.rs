@@ -103,3 +103,5 @@ impl Default for Limits {
         }
     }
 }
+/// Seconds before its certificate's end from which a repository warns: time for the author to travel.
+pub const CERTIFICATE_WARNING_SECONDS: i64 = 30 * 86_400;

@@ -1,6 +1,7 @@
 //! The repository: one writer, one current state, one transaction per change.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -18,7 +19,7 @@ use crate::config::Folder;
 use crate::counters::Counters;
 use crate::db::{Database, FLOORS, RECOVERING, TRUSTED};
 use crate::lease::Lease;
-use crate::limits::{KEPT_SNAPSHOTS, KEPT_TARGETS, RECORD_FILES, ROOT_BYTES};
+use crate::limits::{CERTIFICATE_WARNING_SECONDS, KEPT_SNAPSHOTS, KEPT_TARGETS, RECORD_FILES, ROOT_BYTES};
 use crate::listing::Listing;
 use crate::online::{LastVersions, Online, OnlineFiles};
 use crate::reports::Outcomes;
@@ -48,6 +49,8 @@ pub struct Repository {
     pub(crate) complaint: Mutex<Option<String>>,
     pub(crate) outcomes: Mutex<Option<(Instant, Arc<Outcomes>)>>,
     address: Mutex<String>,
+    /// The certificate that this repository serves with, and its key.
+    certificate: [PathBuf; 2],
 }
 
 /// What only one thread changes at a time.
@@ -133,6 +136,7 @@ impl Repository {
             complaint: Mutex::default(),
             outcomes: Mutex::default(),
             address: Mutex::default(),
+            certificate: [folder.tls(), folder.tls_key()],
         };
         repository.show(&repository.core(), None);
         if recovering {
@@ -361,6 +365,34 @@ impl Repository {
         self.visible.send_replace(Arc::new(visible));
     }
 
+    /// What a monitor must know of: none while all is well.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        let (visible, now) = (self.visible(), self.clock.now().now);
+        let mut all = Vec::new();
+        if visible.recovering {
+            all.push("restored from a backup: waits for the newest targets roles".to_owned());
+        }
+        if let Some(until) = visible.online_until.filter(|until| *until <= now) {
+            all.push(format!("snapshot and timestamp have been expired since {until}"));
+        }
+        let complaint = self.complaint.lock().unwrap_or_else(PoisonError::into_inner);
+        all.extend(complaint.clone());
+        drop(complaint);
+        let ends = self.certificate_until();
+        let soon = ends.filter(|until| until.seconds_since(now) < CERTIFICATE_WARNING_SECONDS);
+        all.extend(soon.map(certificate_ends));
+        (!all.is_empty()).then(|| all.join("; "))
+    }
+
+    /// When the certificate in the folder ends; none if it cannot be read.
+    #[must_use]
+    pub fn certificate_until(&self) -> Option<UnixTime> {
+        let [certificate, key] = &self.certificate;
+        let credentials = mtls::Credentials::load(certificate, key).ok()?;
+        Some(credentials.validity().ok()?.not_after)
+    }
+
     /// The repository, at a glance.
     ///
     /// # Errors
@@ -383,6 +415,8 @@ impl Repository {
             files,
             bytes,
             reports,
+            certificate_until: self.certificate_until(),
+            trouble: self.trouble(),
         })
     }
 }
@@ -417,4 +451,11 @@ fn load_trusted(folder: &Folder, database: &mut Database) -> Result<TrustedState
     change.set(FLOORS, &given.floors_bytes())?;
     change.commit()?;
     Ok(given)
+}
+
+fn certificate_ends(until: UnixTime) -> String {
+    format!(
+        "the repository's certificate ends at {until}, and nobody will talk to it then: `certs issue repository NAME \
+         --replace` on the author's desk makes a new one"
+    )
 }

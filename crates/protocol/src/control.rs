@@ -393,4 +393,8 @@ pub struct RepositoryStatus {
     pub bytes: u64,
     /// Reports stored.
     pub reports: u64,
+    /// When its certificate ends.
+    pub certificate_until: Option<UnixTime>,
+    /// What a person should look at.
+    pub trouble: Option<String>,
 }

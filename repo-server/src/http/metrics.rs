@@ -14,7 +14,13 @@ use crate::counters::get;
 /// All figures, made in one go.
 pub(crate) async fn metrics(State(app): State<App>) -> Result<Response, Refusal> {
     let repository = app.repository.clone();
-    let (reports, report_bytes) = blocking(move || Ok(repository.reader().report_totals()?)).await?;
+    let ((reports, report_bytes), certificate_until) = blocking(move || {
+        Ok((
+            repository.reader().report_totals()?,
+            repository.certificate_until(),
+        ))
+    })
+    .await?;
     let visible = app.repository.visible();
     let counters = &app.repository.counters;
     let (files, bytes) = visible.totals();
@@ -87,6 +93,7 @@ pub(crate) async fn metrics(State(app): State<App>) -> Result<Response, Refusal>
             ("root", seconds(visible.root_until)),
             ("online", seconds(visible.online_until)),
             ("targets", seconds(visible.targets_until)),
+            ("certificate", seconds(certificate_until)),
         ],
     );
     for (name, help, value) in [

@@ -25,8 +25,13 @@ use crate::visible::{RoleBytes, Served};
 /// A file that never changes under its name.
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 
-pub(crate) async fn healthz() -> &'static str {
-    "ok\n"
+/// 503 and the reason where it serves, but not as it should: a monitor is not to stay green.
+pub(crate) async fn healthz(State(app): State<App>) -> Response {
+    match blocking(move || Ok(app.repository.trouble())).await {
+        Ok(None) => "ok\n".into_response(),
+        Ok(Some(trouble)) => (StatusCode::SERVICE_UNAVAILABLE, format!("{trouble}\n")).into_response(),
+        Err(refusal) => refusal.into_response(),
+    }
 }
 
 pub(crate) async fn openapi() -> Response {

@@ -91,6 +91,12 @@ async fn a_restored_repository_signs_nothing_until_a_manager_has_handed_back_wha
     let old = sample("1.0.0", 1);
     assert_eq!(running.text(&old.served_path()).await.1.into_bytes(), old.bytes);
     assert!(running.text("/").await.1.contains("Restored from a backup"));
+    let health = running.text("/healthz").await;
+    assert_eq!(
+        health.0,
+        StatusCode::SERVICE_UNAVAILABLE,
+        "a monitor is to see it"
+    );
     let (_, refused) = running.refused(&site.next_targets(|editor| editor)).await;
     assert_eq!(refused.code, "recovering");
     let (ok, status) = cli(&["status", "--dir", dir.to_str().unwrap()]).await;

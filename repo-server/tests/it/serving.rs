@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
+use mtls::Clock as _;
 use protocol::Role;
 use protocol::author::Published;
 use repo_server::{Options, Refusal};
@@ -355,4 +356,22 @@ async fn the_same_answers_come_over_http_2_also_before_a_body_has_ended() {
         .post(running.url("/api/v1/publish"))
         .body(vec![0; 9_000_000]);
     assert_eq!(stranger.send().await.unwrap().status(), StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn a_certificate_that_ends_soon_is_told_of_in_time() {
+    let site = Site::new();
+    let running = site.start().await;
+    assert_eq!(
+        running.text("/healthz").await,
+        (StatusCode::OK, "ok\n".to_owned())
+    );
+    let until = running.server.repository().certificate_until().unwrap();
+    let left = until.seconds_since(site.clock.now().now);
+    site.clock.forward(left - 29 * DAY);
+    let trouble = running.server.repository().trouble().unwrap();
+    assert!(
+        trouble.contains("certs issue") && trouble.contains(&until.to_string()),
+        "{trouble}"
+    );
 }

@@ -13,7 +13,7 @@ const LATER: &str = "+16d";
 #[tokio::test]
 async fn a_device_with_expired_metadata_takes_nothing_new_and_does_all_else() {
     let Some(later) = fake(LATER) else {
-        eprintln!("skipped: libfaketime is not installed");
+        e2e::skip("libfaketime is not installed");
         return;
     };
     let work = tempfile::tempdir().unwrap();
@@ -92,7 +92,7 @@ async fn a_device_with_expired_metadata_takes_nothing_new_and_does_all_else() {
 #[tokio::test]
 async fn a_gateway_with_expired_metadata_serves_what_it_has_and_says_so() {
     let Some(later) = fake(LATER) else {
-        eprintln!("skipped: libfaketime is not installed");
+        e2e::skip("libfaketime is not installed");
         return;
     };
     let later: Vec<(&str, &str)> = later
@@ -138,7 +138,7 @@ async fn a_gateway_with_expired_metadata_serves_what_it_has_and_says_so() {
 #[tokio::test]
 async fn a_device_at_1970_or_2099_joins_and_lives() {
     if fake("").is_none() {
-        eprintln!("skipped: libfaketime is not installed");
+        e2e::skip("libfaketime is not installed");
         return;
     }
     let work = tempfile::tempdir().unwrap();

@@ -72,10 +72,10 @@ async fn a_full_disk_is_a_reason_and_not_a_broken_device() {
     ))
     .await;
     if mounted.code != 0 {
-        eprintln!(
-            "skipped: this user may not mount a small disk: {}",
+        e2e::skip(&format!(
+            "this user may not mount a small disk: {}",
             mounted.stderr
-        );
+        ));
         return;
     }
     let unmount = Unmount(disk.clone());

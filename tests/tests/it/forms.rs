@@ -37,7 +37,7 @@ async fn runs(file: &Path, more: &[&str], component: &str, says: &str) -> (Site,
 async fn a_jar_runs_and_its_file_name_says_name_and_version() {
     let work = tempfile::tempdir().unwrap();
     let Some(jar) = jar(work.path()) else {
-        eprintln!("skipped: no java, javac and jar on this machine");
+        e2e::skip("no java, javac and jar on this machine");
         return;
     };
     let before = std::fs::read(&jar).unwrap();

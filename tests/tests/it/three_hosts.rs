@@ -18,7 +18,7 @@ async fn the_page_about_three_machines_is_right_word_for_word() {
     ];
     let output = run(&script, [""; 0], "", &env).await;
     if output.code == 77 {
-        eprintln!("skipped: {}", output.stderr.trim());
+        e2e::skip(output.stderr.trim());
         return;
     }
     let output = output.ok();
