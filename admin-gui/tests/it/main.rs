@@ -20,4 +20,5 @@ mod maintain;
 mod proxy;
 mod publish;
 mod service;
+mod service_work;
 mod site;

@@ -19,14 +19,14 @@ use crate::proxy::Proxy;
 use crate::site::{PASSPHRASE, Site};
 
 /// A running service and its socket.
-struct Running {
-    socket: std::path::PathBuf,
+pub struct Running {
+    pub socket: std::path::PathBuf,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
-    task: JoinHandle<()>,
+    pub task: JoinHandle<()>,
 }
 
 impl Running {
-    async fn start(dir: &Path, url: Option<&str>, change: impl FnOnce(&mut Setup)) -> Self {
+    pub async fn start(dir: &Path, url: Option<&str>, change: impl FnOnce(&mut Setup)) -> Self {
         let mut setup = Setup {
             repository: url.map(ToOwned::to_owned),
             ..Setup::default()
@@ -54,11 +54,11 @@ impl Running {
         started
     }
 
-    async fn client(&self) -> Client {
+    pub async fn client(&self) -> Client {
         Client::connect(&self.socket, "admin-gui").await.unwrap()
     }
 
-    async fn ask<T: serde::de::DeserializeOwned>(&self, request: &AuthorRequest) -> Result<T, String> {
+    pub async fn ask<T: serde::de::DeserializeOwned>(&self, request: &AuthorRequest) -> Result<T, String> {
         self.client()
             .await
             .call(request)
@@ -66,11 +66,11 @@ impl Running {
             .map_err(|error| error.to_string())
     }
 
-    async fn status(&self) -> AuthorStatus {
+    pub async fn status(&self) -> AuthorStatus {
         self.ask(&AuthorRequest::Status).await.unwrap()
     }
 
-    async fn site(&self) -> SiteStatus {
+    pub async fn site(&self) -> SiteStatus {
         match self
             .ask::<AuthorStatus>(&AuthorRequest::Refresh)
             .await
@@ -82,13 +82,13 @@ impl Running {
         }
     }
 
-    async fn watch(&self) -> Watcher {
+    pub async fn watch(&self) -> Watcher {
         let mut client = self.client().await;
         client.send(&AuthorRequest::Watch).await.unwrap();
         Watcher(client)
     }
 
-    async fn preflight(&self, path: &Path) -> Result<PreflightReport, String> {
+    pub async fn preflight(&self, path: &Path) -> Result<PreflightReport, String> {
         self.ask(&AuthorRequest::Preflight {
             path: path.to_owned(),
             options: Box::default(),
@@ -96,7 +96,7 @@ impl Running {
         .await
     }
 
-    async fn publish(&self, what: PublishWhat) -> Result<JobStatus, String> {
+    pub async fn publish(&self, what: PublishWhat) -> Result<JobStatus, String> {
         self.ask(&AuthorRequest::Publish {
             what,
             passphrase: Some(Secret::new(PASSPHRASE.into())),
@@ -104,16 +104,16 @@ impl Running {
         .await
     }
 
-    async fn stop(mut self) {
+    pub async fn stop(mut self) {
         let _ = self.stop.take().unwrap().send(());
         self.task.await.unwrap();
     }
 }
 
-struct Watcher(Client);
+pub struct Watcher(Client);
 
 impl Watcher {
-    async fn next(&mut self) -> AuthorEvent {
+    pub async fn next(&mut self) -> AuthorEvent {
         let event = tokio::time::timeout(Duration::from_secs(20), self.0.next()).await;
         event
             .expect("an event within 20 s")
@@ -122,7 +122,7 @@ impl Watcher {
     }
 
     /// The end of the job of this number.
-    async fn end(&mut self, id: u64) -> JobEnd {
+    pub async fn end(&mut self, id: u64) -> JobEnd {
         loop {
             if let AuthorEvent::Job(JobStatus {
                 id: found,
@@ -137,7 +137,7 @@ impl Watcher {
     }
 }
 
-fn file(path: &Path) -> PublishWhat {
+pub fn file(path: &Path) -> PublishWhat {
     PublishWhat::File {
         path: path.to_owned(),
         options: Box::default(),
