@@ -64,7 +64,12 @@ impl Run {
     }
 }
 
-/// Ends every process of a component but those of group `spare`: two versions never run side by side.
+/// Ancestors that are looked at of one process.
+const MAX_ANCESTORS: usize = 64;
+
+/// Ends every process of a component, in whatever group or session it is: two versions never run side by side.
+///
+/// Program `spare`, its group and what descends from it are left alone. `patience` is for each group.
 pub async fn end_strays(data: &Path, spare: Option<i32>, patience: Duration) {
     let mut groups: HashSet<i32> = HashSet::new();
     let mark = format!("{MARK}={}", data.display());
@@ -72,8 +77,8 @@ pub async fn end_strays(data: &Path, spare: Option<i32>, patience: Duration) {
         let Some(found) = stat(pid).filter(|found| found.state != 'Z' && Some(found.group) != spare) else {
             continue;
         };
-        if has_mark(pid, &mark) {
-            tracing::info!(target: "drover", pid, "ending a process that an earlier agent left behind");
+        if has_mark(pid, &mark) && !spare.is_some_and(|spare| descends(pid, spare)) {
+            tracing::info!(target: "drover", pid, "ending a process that a program left behind");
             groups.insert(found.group);
         }
     }
@@ -84,6 +89,7 @@ pub async fn end_strays(data: &Path, spare: Option<i32>, patience: Duration) {
             Some(process) => {
                 process.stop(patience).await;
             }
+            // Its first process is gone: nobody is left to be asked.
             None => {
                 if let Some(group) = Pid::from_raw(group) {
                     kill_process_group(group, Signal::KILL).ok();
@@ -91,6 +97,12 @@ pub async fn end_strays(data: &Path, spare: Option<i32>, patience: Duration) {
             }
         }
     }
+}
+
+/// Whether `ancestor` started this process, or started what started it.
+fn descends(pid: i32, ancestor: i32) -> bool {
+    let parents = std::iter::successors(Some(pid), |pid| stat(*pid).map(|found| found.parent));
+    parents.take(MAX_ANCESTORS).any(|pid| pid == ancestor)
 }
 
 fn has_mark(pid: i32, mark: &str) -> bool {

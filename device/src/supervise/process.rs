@@ -216,6 +216,7 @@ pub(crate) fn processes() -> impl Iterator<Item = i32> {
 pub(crate) struct Stat {
     pub(crate) state: char,
     pub(crate) group: i32,
+    pub(crate) parent: i32,
     start_ticks: u64,
 }
 
@@ -225,13 +226,14 @@ pub(crate) fn stat(pid: i32) -> Option<Stat> {
 }
 
 fn parse_stat(text: &str) -> Option<Stat> {
-    // The name in brackets may hold anything; the fields after its end are numbers (proc(5), fields 3, 5, 22).
+    // The name in brackets may hold anything; the fields after its end are numbers (proc(5), fields 3, 4, 5, 22).
     let fields: Vec<&str> = text
         .get(text.rfind(')')? + 1..)?
         .split_ascii_whitespace()
         .collect();
     Some(Stat {
         state: fields.first()?.chars().next()?,
+        parent: fields.get(1)?.parse().ok()?,
         group: fields.get(2)?.parse().ok()?,
         start_ticks: fields.get(19)?.parse().ok()?,
     })

@@ -184,19 +184,15 @@ impl Unit {
     /// Stops the program, if one runs, and everything it started; also what an earlier agent left.
     pub(super) async fn stop_program(&mut self) {
         self.restart_at = None;
+        let mut patience = Duration::from_secs(10);
         if let Some(program) = self.program.take() {
-            let patience = program.patience();
+            patience = program.patience();
             let exit = program.process.stop(patience).await;
             tracing::debug!(target: "drover", component = %self.component, "stopped: {exit}");
         }
-        if !std::mem::replace(&mut self.swept, true) {
-            end_strays(
-                &self.hub.layout.data(&self.component),
-                None,
-                Duration::from_secs(10),
-            )
-            .await;
-        }
+        // A process may have left its program's group; its mark finds it.
+        self.swept = true;
+        end_strays(&self.hub.layout.data(&self.component), None, patience).await;
     }
 
     /// The program ended by itself: it is started again, later each time.
@@ -205,6 +201,8 @@ impl Unit {
             return;
         };
         program.process.clear_group().await;
+        let data = self.hub.layout.data(&self.component);
+        end_strays(&data, None, program.patience()).await;
         let ran = program.process.since().elapsed();
         let reason = program.with_last_words(&exit.to_string());
         tracing::warn!(target: "drover", component = %self.component, reason, "the program ended");

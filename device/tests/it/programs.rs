@@ -320,3 +320,38 @@ fn package(version: &str) -> Vec<u8> {
     release::pack(dir.path(), &mut bytes).unwrap();
     bytes
 }
+
+#[tokio::test]
+async fn a_worker_that_left_its_group_does_not_survive_the_switch() {
+    let site = Site::new().await;
+    site.enrolled().await;
+    let agent = site.agent().await;
+    let first = script("1.0.0", 1);
+    let worker = "#!/bin/sh\nsetsid sleep 1000 &\n";
+    let with_worker = String::from_utf8(good("1.0.0"))
+        .unwrap()
+        .replace("#!/bin/sh\n", worker);
+    site.publish(&first, with_worker.as_bytes(), None);
+    site.ends_with(&first, Outcome::Committed).await;
+    let before = site.running();
+    assert_eq!(before.len(), 2, "the program and its worker");
+    // An agent that takes the program over leaves its worker alone.
+    agent.cut_off().await;
+    let agent = site.agent().await;
+    let second = script("1.1.0", 2);
+    wait_for("the taking over", || {
+        let states = agent.hub.components();
+        states
+            .iter()
+            .any(|state| state.activity == Activity::Running && state.version.is_some())
+            .then_some(())
+    })
+    .await;
+    assert_eq!(site.running(), before);
+    site.publish(&second, &good("1.1.0"), Some("1.0.0"));
+    site.ends_with(&second, Outcome::Committed).await;
+    let after = site.running();
+    assert_eq!(after.len(), 1, "{after:?}, before {before:?}");
+    assert!(!before.contains(&after[0]));
+    agent.stop().await;
+}
