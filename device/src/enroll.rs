@@ -74,6 +74,7 @@ pub async fn enroll(layout: &Layout, world: &World, request: Joining) -> anyhow:
         Anchor::File(path) => Some(checked_root(durable::read_limited(path, MAX_ROOT)?)?),
         _ => None,
     };
+    ensure_same_author(layout, world, &request.anchor, given_root.as_deref())?;
     ensure_room(layout)?;
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).context("cannot make a key")?;
     let key_pem = Zeroizing::new(key.serialize_pem());
@@ -115,6 +116,39 @@ fn checked_root(bytes: Vec<u8>) -> anyhow::Result<Vec<u8>> {
     TrustedState::init(&bytes, Some(crate::BUILT), &Limits::default())
         .context("this is not a TUF root that can be trusted")?;
     Ok(bytes)
+}
+
+/// The trust that is there outlives an identity, so another author's root would be without effect.
+fn ensure_same_author(
+    layout: &Layout,
+    world: &World,
+    anchor: &Anchor,
+    given: Option<&[u8]>,
+) -> anyhow::Result<()> {
+    let trust = layout.trust();
+    if !trust.exists() {
+        return Ok(());
+    }
+    let state = TrustStore::open_on(world.files.clone(), &trust).and_then(|store| store.load())?;
+    let same = match (anchor, given) {
+        (_, Some(given)) => {
+            let given = TrustedState::init(given, Some(crate::BUILT), &Limits::default())?;
+            let known = &state.root().root.keyids;
+            given.root().root.keyids.iter().any(|key| known.contains(key))
+        }
+        (Anchor::Fingerprint(wanted), None) => state
+            .raw(&tuf::Role::Root)
+            .is_some_and(|root| Digest::of(root) == *wanted),
+        _ => true,
+    };
+    ensure!(
+        same,
+        "this device trusts another author's root already, and nothing was sent: give the file of the author whom \
+         it trusts with --root, enrol in a new folder with --dir, or, if it changes its author for good, remove {} \
+         first and enrol again with the same code",
+        trust.display()
+    );
+    Ok(())
 }
 
 fn ensure_room(layout: &Layout) -> anyhow::Result<()> {

@@ -307,3 +307,39 @@ async fn a_certificate_past_two_thirds_of_its_life_is_renewed() {
     site.ends_with(&first, Outcome::Committed).await;
     agent.stop().await;
 }
+
+#[tokio::test]
+async fn another_authors_root_is_refused_before_the_code_is_used() {
+    let site = Site::new().await;
+    let layout = site.enrolled().await;
+    let key = std::fs::read(layout.key()).unwrap();
+    let other = site.dir.path().join("other.json");
+    std::fs::write(&other, crate::repository::Repository::new().root).unwrap();
+    let again = |anchor| device::enroll::Joining {
+        again: true,
+        ..site.joining(anchor)
+    };
+    for anchor in [
+        Anchor::File(other.clone()),
+        Anchor::Fingerprint(Digest::of(b"other")),
+    ] {
+        let error = enroll(&layout, &World::system(), again(anchor))
+            .await
+            .unwrap_err();
+        assert!(format!("{error:#}").contains("another author"), "{error:#}");
+        assert_eq!(
+            std::fs::read(layout.key()).unwrap(),
+            key,
+            "the identity is as it was"
+        );
+    }
+    // The same author's is accepted, and the way out that is named works.
+    enroll(&layout, &World::system(), again(Anchor::File(site.root_file())))
+        .await
+        .unwrap();
+    assert_ne!(std::fs::read(layout.key()).unwrap(), key);
+    std::fs::remove_dir_all(layout.trust()).unwrap();
+    enroll(&layout, &World::system(), again(Anchor::File(other)))
+        .await
+        .unwrap();
+}
