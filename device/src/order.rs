@@ -103,6 +103,13 @@ pub fn consider(order: &Order, slot: &Slot, found: &Found, facts: &Facts) -> Ver
             order.component, order.version, release.component, release.version
         ));
     }
+    // What follows is reported under this id: only the author chooses it.
+    if release.update_id != order.update.to_string() {
+        return Verdict::Refused(format!(
+            "the order has the update id {}, but its author signed {}",
+            order.update, release.update_id
+        ));
+    }
     if let Some(now) = slot.current.as_ref().filter(|now| now.version == order.version) {
         return if now.digest == found.digest {
             Verdict::AlreadyDone

@@ -328,3 +328,23 @@ async fn a_damaged_record_of_what_runs_is_mended_from_its_copy_or_the_release_fo
         agent.stop().await;
     }
 }
+
+#[tokio::test]
+async fn an_order_under_another_update_id_than_the_signed_one_is_refused() {
+    let site = Site::new().await;
+    let (agent, _) = site.with_first_version().await;
+    let second = script("1.1.0", 2);
+    site.manager
+        .repository
+        .lock()
+        .unwrap()
+        .publish(&second, &good("1.1.0"));
+    let mut renamed = second.clone();
+    renamed.update_id = script("1.9.0", 9).update_id;
+    assert_ne!(renamed.update_id, second.update_id);
+    site.order(&renamed, Some("1.0.0"));
+    let reason = site.ends_with(&renamed, Outcome::Refused).await.reason.unwrap();
+    assert!(reason.contains("its author signed"), "{reason}");
+    assert_eq!(site.data("running"), "1.0.0");
+    agent.stop().await;
+}
