@@ -103,24 +103,26 @@ pub fn consider(order: &Order, slot: &Slot, found: &Found, facts: &Facts) -> Ver
             order.component, order.version, release.component, release.version
         ));
     }
-    // What follows is reported under this id: only the author chooses it.
-    if release.update_id != order.update.to_string() {
-        return Verdict::Refused(format!(
-            "the order has the update id {}, but its author signed {}",
-            order.update, release.update_id
-        ));
-    }
     if let Some(now) = slot.current.as_ref().filter(|now| now.version == order.version) {
-        return if now.digest == found.digest {
-            Verdict::AlreadyDone
-        } else {
-            Verdict::Refused(format!("another file runs already as version {}", now.version))
-        };
+        if now.digest != found.digest {
+            return Verdict::Refused(format!("another file runs already as version {}", now.version));
+        }
+        return foreign_id(order, release).map_or(Verdict::AlreadyDone, Verdict::Refused);
     }
-    match objection(slot, found, facts) {
+    match objection(slot, found, facts).or_else(|| foreign_id(order, release)) {
         Some(reason) => Verdict::Refused(reason),
         None => plan(order, slot, found, facts),
     }
+}
+
+/// What follows is reported under the order's update id: only the author chooses it.
+fn foreign_id(order: &Order, release: &Release) -> Option<String> {
+    (release.update_id != order.update.to_string()).then(|| {
+        format!(
+            "the order has the update id {}, but its author signed {}",
+            order.update, release.update_id
+        )
+    })
 }
 
 fn plan(order: &Order, slot: &Slot, found: &Found, facts: &Facts) -> Verdict {
