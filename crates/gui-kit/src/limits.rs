@@ -34,3 +34,5 @@ pub const MAX_TEXTS: u64 = 1 << 20;
 pub const CHOOSER_ENTRIES: usize = 20_000;
 /// Last used folders and files that the chooser remembers.
 pub const CHOOSER_RECENT: usize = 8;
+/// Characters of a path that a person types: Linux takes no longer one (`PATH_MAX`).
+pub const CHOOSER_PATH: usize = 4096;

@@ -59,7 +59,8 @@ texts! {
         events_shown, info, warning, error, seconds_left, minutes_left, hours_left, done, just_now, seconds_ago,
         minutes_ago, hours_ago, days_ago, never, service_starting, service_connecting, service_lost,
         service_lost_detail, try_now, choose_file, choose_path, choose_up, choose_recent, choose_drop, choose_open,
-        choose_empty, choose_unreadable, choose_missing, choose_too_many, theme_light, theme_dark, theme_system,
+        choose_empty, choose_unreadable, choose_missing, choose_too_many, choose_folder,
+        choose_reading, choose_no_match, theme_light, theme_dark, theme_system,
     }
 }
 

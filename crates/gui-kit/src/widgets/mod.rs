@@ -1,6 +1,7 @@
 //! Widgets that all windows share. Each has a name for a screen reader and is found by it in tests.
 
 mod button;
+mod chooser;
 mod events;
 mod notice;
 mod progress;
@@ -8,6 +9,7 @@ mod secret;
 mod toast;
 
 pub use button::{danger_button, primary_button};
+pub use chooser::{Choice, Chooser};
 pub use events::{EventLine, EventList, Level};
 pub use notice::{Notice, Tone, connection_notice, empty_state, pill};
 pub use progress::{Meter, meter};
