@@ -180,6 +180,8 @@ impl EventList {
                 .auto_shrink([false, false])
                 .stick_to_bottom(true)
                 .show_rows(ui, height, self.shown.len(), |ui, rows| {
+                    // A row is as high as its text, which is what the rows out of view are taken for.
+                    ui.spacing_mut().interact_size.y = 0.0;
                     for row in rows {
                         if let Some(line) = self.line(row) {
                             show_line(ui, &kit, line);
@@ -238,22 +240,28 @@ fn contains(text: &str, filter: &str) -> bool {
     text.to_lowercase().contains(filter)
 }
 
+/// Below this width a list is shown in short form, in points.
+const NARROW: f32 = 560.0;
+
 fn show_line(ui: &mut Ui, kit: &Kit, line: &EventLine) {
     let palette = Palette::of(ui.visuals());
     ui.horizontal(|ui| {
-        ui.spacing_mut().interact_size.y = 0.0;
-        ui.label(
-            RichText::new(format::time(line.at))
-                .monospace()
-                .color(palette.weak),
-        );
+        // Where there is little room, the text gets it: no date, and the level only where it matters.
+        let narrow = ui.available_width() < NARROW;
+        let mut time = format::time(line.at);
+        if narrow && let Some((_, clock)) = time.split_once(' ') {
+            time = clock.to_owned();
+        }
+        ui.label(RichText::new(time).monospace().color(palette.weak));
         let (tone, word) = (line.level.tone(), line.level.word(kit));
-        let size = egui::vec2(64.0, ui.text_style_height(&egui::TextStyle::Body));
-        let left = egui::Layout::left_to_right(egui::Align::Center);
-        ui.allocate_ui_with_layout(size, left, |ui| {
-            ui.set_min_width(size.x);
-            ui.label(RichText::new(word).color(tone.color(palette)));
-        });
+        if !narrow || line.level != Level::Info {
+            let size = egui::vec2(64.0, ui.text_style_height(&egui::TextStyle::Body));
+            let left = egui::Layout::left_to_right(egui::Align::Center);
+            ui.allocate_ui_with_layout(size, left, |ui| {
+                ui.set_min_width(size.x);
+                ui.label(RichText::new(word).color(tone.color(palette)));
+            });
+        }
         let color = if line.level == Level::Info {
             palette.text
         } else {

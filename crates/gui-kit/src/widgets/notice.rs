@@ -93,7 +93,13 @@ impl Notice {
                         ui.label(line.as_str());
                     }
                 }
-                ui.horizontal(buttons).inner
+                // Without buttons there is no row for them.
+                let height = std::mem::take(&mut ui.spacing_mut().interact_size.y);
+                ui.horizontal(|ui| {
+                    ui.spacing_mut().interact_size.y = height;
+                    buttons(ui)
+                })
+                .inner
             })
             .inner
     }
@@ -118,8 +124,12 @@ pub fn empty_state<R>(ui: &mut Ui, title: &str, hint: &str, buttons: impl FnOnce
 pub fn pill(ui: &mut Ui, tone: Tone, text: &str) -> Response {
     let palette = Palette::of(ui.visuals());
     let color = tone.color(palette);
+    let word = RichText::new(text).color(if tone == Tone::Plain { palette.text } else { color });
     ui.horizontal(|ui| {
         ui.spacing_mut().item_spacing.x = space::XS;
+        // The sign stands before the word, from whichever side the row is filled.
+        let from_right = ui.layout().prefer_right_to_left();
+        let before = from_right.then(|| ui.label(word.clone()));
         let (rect, _) = ui.allocate_exact_size(egui::vec2(10.0, 10.0), egui::Sense::hover());
         if tone == Tone::Plain {
             ui.painter()
@@ -127,7 +137,7 @@ pub fn pill(ui: &mut Ui, tone: Tone, text: &str) -> Response {
         } else {
             ui.painter().circle_filled(rect.center(), 4.5, color);
         }
-        ui.label(RichText::new(text).color(if tone == Tone::Plain { palette.text } else { color }))
+        before.unwrap_or_else(|| ui.label(word))
     })
     .inner
 }
