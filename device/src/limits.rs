@@ -121,7 +121,5 @@ pub const MAX_STAGED_FILES: usize = 100_000;
 
 /// Entries of the install record that the window shows.
 pub const WINDOW_HISTORY: usize = 200;
-/// Lines that its event view keeps: days of an ordinary device.
-pub const WINDOW_LINES: usize = 5000;
 /// Refused requests that it shows until they are closed.
 pub const WINDOW_REFUSALS: usize = 4;

@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eframe::{App, Frame};
-use egui::{Button, CentralPanel, Context, Id, Label, Modal, Panel, RichText, ScrollArea, Ui};
+use egui::{Align, Button, CentralPanel, Context, Id, Label, Layout, Modal, Panel, RichText, ScrollArea, Ui};
 use gui_kit::link::{Connection, age};
 use gui_kit::text::{Texts, fill};
-use gui_kit::theme::{space, title};
+use gui_kit::theme::{Palette, space, title};
 use gui_kit::widgets::{connection_notice, danger_button, empty_state};
 use mtls::Clock;
 
 use super::model::{Asked, Model, Page};
-use super::parts::{Scene, TOUCH, WIDE, quoted, touch_button};
+use super::parts::{Scene, TOUCH, WIDE, connection_pill, quoted, touch_button};
 use super::source::Source;
 use super::texts::Words;
 use super::{overview, pages, update};
@@ -78,14 +78,12 @@ impl App for DeviceWindow {
     }
 
     fn ui(&mut self, ui: &mut Ui, _: &mut Frame) {
-        let spacing = ui.spacing_mut();
-        spacing.interact_size.y = TOUCH;
-        spacing.button_padding = egui::vec2(14.0, 8.0);
+        ui.spacing_mut().button_padding = egui::vec2(14.0, 8.0);
         let words = Arc::clone(&self.texts.own);
         let kit = Arc::clone(&self.texts.kit);
         let snapshot = self.model.snapshot();
         if snapshot.is_some() {
-            tabs(ui, &words, &mut self.model.page);
+            tabs(ui, &words, &mut self.model);
         }
         CentralPanel::default().show(ui, |ui| {
             let Some(view) = self.model.view.clone() else {
@@ -121,6 +119,7 @@ impl App for DeviceWindow {
                         snapshot,
                         now: self.clock.now().now,
                         dir: &self.dir,
+                        connected: view.connection == Connection::Connected,
                         wide: ui.available_width() >= WIDE,
                     };
                     page(ui, &scene, &mut self.model);
@@ -136,12 +135,14 @@ fn page(ui: &mut Ui, scene: &Scene<'_>, model: &mut Model) {
         Page::Overview => overview::show(ui, scene, model),
         Page::Update => update::show(ui, scene, model),
         Page::History => pages::history(ui, scene),
-        Page::Events => pages::events(ui, scene, model),
+        Page::Events => pages::events(ui, model),
         Page::Device => pages::device(ui, scene),
     }
 }
 
-fn tabs(ui: &mut Ui, words: &Words, open: &mut Page) {
+fn tabs(ui: &mut Ui, words: &Words, model: &mut Model) {
+    let snapshot = model.snapshot();
+    let open = &mut model.page;
     Panel::bottom("pages").show(ui, |ui| {
         ui.add_space(space::XS);
         ScrollArea::horizontal()
@@ -158,13 +159,25 @@ fn tabs(ui: &mut Ui, words: &Words, open: &mut Page) {
                         (Page::Device, &words.page_device),
                     ];
                     #[allow(clippy::cast_precision_loss, reason = "five")]
-                    let width = (ui.available_width() / pages.len() as f32 - space::XS).clamp(72.0, 140.0);
+                    let width = (ui.available_width() / pages.len() as f32 - space::XS).clamp(72.0, 112.0);
                     for (page, name) in pages {
                         let button =
                             Button::selectable(*open == page, name).min_size(egui::vec2(width, TOUCH));
                         if ui.add(button).clicked() {
                             *open = page;
                         }
+                    }
+                    // Where there is room: whose window this is, in sight on every page.
+                    if let Some(snapshot) = &snapshot
+                        && ui.available_width() > 240.0
+                    {
+                        ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+                            let status = &snapshot.status;
+                            connection_pill(ui, words, status);
+                            ui.add_space(space::S);
+                            let who = fill(&words.whose, &[&status.name, &status.site]);
+                            ui.label(RichText::new(who).color(Palette::of(ui.visuals()).weak));
+                        });
                     }
                 });
             });
@@ -223,7 +236,6 @@ fn question(ctx: &Context, words: &Words, cancel: &str, model: &mut Model) {
         ui.label(fill(&words.ask_roll_back_why, &[&from, &to]));
         ui.add_space(space::M);
         ui.horizontal_wrapped(|ui| {
-            ui.spacing_mut().interact_size.y = TOUCH;
             let no = touch_button(ui, true, cancel);
             if ui.memory(|memory| memory.focused().is_none()) {
                 no.request_focus();

@@ -1,10 +1,10 @@
 //! What the window knows between two frames: the snapshot, what moves, what was asked. Moved by `logic`, drawn by `ui`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use gui_kit::link::{Answer, News, View};
 use gui_kit::text::fill;
-use gui_kit::widgets::{Meter, Notice, Toasts, Tone};
+use gui_kit::widgets::{EventLine, EventList, Level, Meter, Notice, Toasts, Tone};
 use protocol::control::{DeviceEvent, DeviceRequest};
 use protocol::{Event, Stamp, Step};
 use release::{Component, Version};
@@ -12,7 +12,6 @@ use tuf::UnixTime;
 
 use super::source::{AgentService, Snapshot};
 use super::texts::Words;
-use crate::limits::WINDOW_LINES;
 
 /// The window's pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -28,17 +27,6 @@ pub enum Page {
     Events,
     /// Who this device is.
     Device,
-}
-
-/// One line of the event view.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Line {
-    /// When, on the agent's wall clock.
-    pub at: UnixTime,
-    /// How serious.
-    pub tone: Tone,
-    /// What.
-    pub text: String,
 }
 
 /// The "restart" look: the contents are cleared for a moment and come back with the new version. It shows what has
@@ -61,7 +49,7 @@ const LOOK_AT_LEAST: f64 = 0.9;
 const LOOK_AFTER: f64 = 0.3;
 /// … and not longer, whatever happens.
 const LOOK_AT_MOST: f64 = 5.0;
-/// Steps older than this are told again, not happening.
+/// A step older than this is no news any more.
 const FRESH_NS: i64 = 3_000_000_000;
 
 impl Restart {
@@ -100,8 +88,8 @@ pub struct Model {
     pub view: Option<View<AgentService>>,
     /// The page that is open.
     pub page: Page,
-    /// The event view, oldest first.
-    pub lines: VecDeque<Line>,
+    /// What happened.
+    pub lines: EventList,
     /// Downloads under way.
     pub meters: BTreeMap<Component, Meter>,
     /// Downloads that have ended.
@@ -121,6 +109,8 @@ pub struct Model {
     /// The person wants the agent looked for now.
     pub try_now: bool,
     began: BTreeMap<Component, Event>,
+    /// When the stream of events began: what is older is told again.
+    joined: Option<Stamp>,
 }
 
 impl std::fmt::Debug for Model {
@@ -167,16 +157,16 @@ impl Model {
         if news.restarted {
             self.lines.clear();
             self.restart = None;
+            self.joined = Some(stamp.clone());
         }
         for event in news.events {
             match event {
                 DeviceEvent::Message(message) => {
-                    let tone = match message.level.as_str() {
-                        "error" => Tone::Bad,
-                        "warning" => Tone::Warn,
-                        _ => Tone::Plain,
-                    };
-                    self.push(message.at, tone, message.text);
+                    self.lines.push(EventLine {
+                        at: message.at,
+                        level: Level::of(&message.level),
+                        text: message.text,
+                    });
                 }
                 DeviceEvent::Step(step) => self.take_step(&step, now, stamp, words),
             }
@@ -200,15 +190,10 @@ impl Model {
         self.restart.as_ref().map(|restart| restart.until() - now)
     }
 
-    fn push(&mut self, at: UnixTime, tone: Tone, text: String) {
-        if self.lines.len() >= WINDOW_LINES {
-            self.lines.pop_front();
-        }
-        self.lines.push_back(Line { at, tone, text });
-    }
-
     fn take_step(&mut self, event: &Event, now: f64, stamp: &Stamp, words: &Words) {
-        let fresh = stamp.since_ns(&event.at) < FRESH_NS;
+        let joined = self.joined.as_ref();
+        let fresh = stamp.since_ns(&event.at) < FRESH_NS
+            && joined.is_some_and(|joined| event.at.since_ns(joined) >= 0);
         match event.step {
             Step::DownloadStarted => {
                 self.downloaded.remove(&event.component);
@@ -247,7 +232,11 @@ impl Model {
         };
         let seconds = i64::try_from(event.at.wall_ns / 1_000_000_000).unwrap_or(i64::MAX);
         let text = fill(text, &[&event.component, &event.version]);
-        self.push(UnixTime(seconds), Tone::Plain, text);
+        self.lines.push(EventLine {
+            at: UnixTime(seconds),
+            level: Level::Info,
+            text,
+        });
     }
 
     fn end_download(&mut self, event: &Event) {

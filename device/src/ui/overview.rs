@@ -1,6 +1,6 @@
 //! What runs on this device: name, version, running time, and what a person can do about it.
 
-use egui::{FontId, RichText, Ui};
+use egui::{Align, FontId, Layout, RichText, Ui};
 use gui_kit::format;
 use gui_kit::text::fill;
 use gui_kit::theme::{Palette, card, space};
@@ -9,7 +9,7 @@ use protocol::control::ComponentDetail;
 use protocol::device::{Activity, ComponentState};
 
 use super::model::{Asked, Model};
-use super::parts::{Scene, heading, is_under_way, stage, stages, state_of, touch_button};
+use super::parts::{Scene, heading, is_under_way, shortened, stage, stages, state_of, touch_button};
 use super::{notices, update};
 
 /// Draws the page.
@@ -36,8 +36,10 @@ pub(super) fn show(ui: &mut Ui, scene: &Scene<'_>, model: &mut Model) {
             .find(|detail| detail.component == state.component);
         if scene.wide {
             ui.columns(2, |columns| {
-                application(&mut columns[0], scene, model, state, detail);
-                update::cards(&mut columns[1], scene, model, state, detail);
+                let [left, right] = columns else { return };
+                let down = Layout::top_down(Align::Min);
+                left.with_layout(down, |ui| application(ui, scene, model, state, detail));
+                right.with_layout(down, |ui| update::cards(ui, scene, model, state, detail));
             });
         } else {
             application(ui, scene, model, state, detail);
@@ -131,7 +133,7 @@ fn actions(ui: &mut Ui, scene: &Scene<'_>, model: &mut Model, state: &ComponentS
     if state.previous.is_none() && !releasable {
         return;
     }
-    let free = !model.is_busy(&state.component) && !is_under_way(state);
+    let free = scene.connected && !model.is_busy(&state.component) && !is_under_way(state);
     ui.add_space(space::S);
     ui.horizontal_wrapped(|ui| {
         if releasable && touch_button(ui, free, &words.release).clicked() {
@@ -171,7 +173,12 @@ fn held(ui: &mut Ui, scene: &Scene<'_>, state: &ComponentState, detail: Option<&
         notices.push(Notice {
             tone: Tone::Warn,
             what: fill(&words.bad_what, &[&state.component, &bad.version]),
-            why: bad.reason.clone(),
+            // Beside this card the reason stands under install information.
+            why: if scene.wide {
+                String::new()
+            } else {
+                shortened(&bad.reason)
+            },
             remedy: words.bad_remedy.clone(),
         });
     }

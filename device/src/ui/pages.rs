@@ -1,6 +1,6 @@
 //! The pages of few words: history, events, the device itself.
 
-use egui::{RichText, ScrollArea, ThemePreference, Ui};
+use egui::{RichText, ThemePreference, Ui};
 use gui_kit::format;
 use gui_kit::text::fill;
 use gui_kit::theme::{Palette, card};
@@ -8,7 +8,7 @@ use gui_kit::widgets::{Tone, empty_state, pill};
 use protocol::control::InstallEntry;
 
 use super::model::Model;
-use super::parts::{Scene, TOUCH, facts, heading};
+use super::parts::{Scene, TOUCH, connection_pill, facts, heading, sentence};
 
 /// The install record, newest first.
 pub(super) fn history(ui: &mut Ui, scene: &Scene<'_>) {
@@ -46,34 +46,14 @@ fn installed(ui: &mut Ui, scene: &Scene<'_>, entry: &InstallEntry) {
     let line = fill(&words.history_line, &[&format::time(entry.at), &from, &took]);
     ui.label(RichText::new(line).small().color(palette.weak));
     if let Some(reason) = &entry.reason {
-        ui.label(reason);
+        ui.label(sentence(reason));
     }
 }
 
-/// What happened, newest first.
-pub(super) fn events(ui: &mut Ui, scene: &Scene<'_>, model: &Model) {
-    let palette = Palette::of(ui.visuals());
-    if model.lines.is_empty() {
-        empty_state(ui, &scene.kit.no_events, "", |_| {});
-        return;
-    }
-    ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
-        for line in model.lines.iter().rev() {
-            ui.horizontal_wrapped(|ui| {
-                ui.spacing_mut().interact_size.y = 20.0;
-                ui.label(
-                    RichText::new(format::time(line.at))
-                        .monospace()
-                        .color(palette.weak),
-                );
-                let color = match line.tone {
-                    Tone::Plain => palette.text,
-                    tone => tone.color(palette),
-                };
-                ui.label(RichText::new(&line.text).color(color));
-            });
-        }
-    });
+/// What happened, newest last.
+pub(super) fn events(ui: &mut Ui, model: &mut Model) {
+    ui.spacing_mut().interact_size.y = 34.0;
+    model.lines.show(ui, "events");
 }
 
 /// Who this device is and how it is connected.
@@ -82,13 +62,7 @@ pub(super) fn device(ui: &mut Ui, scene: &Scene<'_>) {
     card(ui.visuals()).show(ui, |ui| {
         ui.set_width(ui.available_width());
         heading(ui, &words.connection, |ui| {
-            if status.connected {
-                pill(ui, Tone::Good, &words.connected);
-            } else if status.connection.is_empty() {
-                pill(ui, Tone::Plain, &words.connected_polling);
-            } else {
-                pill(ui, Tone::Warn, &words.not_connected);
-            }
+            connection_pill(ui, words, status);
         });
         let until = status
             .certificate_until

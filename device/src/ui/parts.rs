@@ -3,7 +3,8 @@
 use egui::{Align, Button, Layout, Response, RichText, Role, Sense, Ui, WidgetInfo};
 use gui_kit::text::{Kit, fill};
 use gui_kit::theme::{Palette, space, title};
-use gui_kit::widgets::Tone;
+use gui_kit::widgets::{Tone, pill};
+use protocol::control::DeviceStatus;
 use protocol::device::{Activity, ComponentState};
 use protocol::{Event, Step};
 use tuf::UnixTime;
@@ -29,6 +30,8 @@ pub(super) struct Scene<'a> {
     pub(super) now: UnixTime,
     /// The device's folder, as a person would type it.
     pub(super) dir: &'a str,
+    /// Whether there is an agent to be asked.
+    pub(super) connected: bool,
     /// Whether things can stand beside each other.
     pub(super) wide: bool,
 }
@@ -78,6 +81,41 @@ pub(super) fn state_of(words: &Words, state: &ComponentState, coming: &str) -> (
         Activity::RollingBack => (Tone::Warn, words.state_rolling_back.clone()),
         Activity::Failing => (Tone::Bad, words.state_failing.clone()),
     }
+}
+
+/// How the device stands to its gateway.
+pub(super) fn connection_pill(ui: &mut Ui, words: &Words, status: &DeviceStatus) {
+    if status.connected {
+        pill(ui, Tone::Good, &words.connected);
+    } else if status.connection.is_empty() {
+        pill(ui, Tone::Plain, &words.connected_polling);
+    } else {
+        pill(ui, Tone::Warn, &words.not_connected);
+    }
+}
+
+/// A reason as long as fits beside other things; the history has it whole.
+#[must_use]
+pub(super) fn shortened(reason: &str) -> String {
+    const MOST: usize = 160;
+    let reason = sentence(reason);
+    if reason.chars().count() <= MOST {
+        return reason;
+    }
+    let start: String = reason.chars().take(MOST).collect();
+    let cut = start
+        .rfind(' ')
+        .filter(|cut| *cut > MOST / 2)
+        .unwrap_or(start.len());
+    format!("{} …", start[..cut].trim_end_matches([',', ';', ':']))
+}
+
+/// A reason as a sentence begins.
+#[must_use]
+pub(super) fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().into_iter().flat_map(char::to_uppercase);
+    first.chain(letters).collect()
 }
 
 /// Whether something changes now.
@@ -149,9 +187,9 @@ pub(super) fn stages(ui: &mut Ui, words: &Words, at: usize) {
 /// Rows of names and values, one below the other where the window is narrow.
 pub(super) fn facts(ui: &mut Ui, rows: &[(&str, String)]) {
     let palette = Palette::of(ui.visuals());
+    ui.spacing_mut().interact_size.y = 20.0;
     for (name, value) in rows {
         ui.horizontal_wrapped(|ui| {
-            ui.spacing_mut().interact_size.y = 20.0;
             let width = 130.0_f32.min(ui.available_width() * 0.4);
             ui.allocate_ui_with_layout(
                 egui::vec2(width, 20.0),

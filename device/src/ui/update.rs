@@ -11,7 +11,7 @@ use protocol::{Event, Outcome};
 use tuf::UnixTime;
 
 use super::model::Model;
-use super::parts::{Scene, heading, is_under_way, stage, stages};
+use super::parts::{Scene, heading, is_under_way, sentence, shortened, stage, stages};
 
 /// Draws the page.
 pub(super) fn show(ui: &mut Ui, scene: &Scene<'_>, model: &Model) {
@@ -133,11 +133,18 @@ fn ended(ui: &mut Ui, scene: &Scene<'_>, state: &ComponentState, last: &Event) {
         Outcome::RolledBack => &words.ended_rolled_back,
         _ => &words.ended_badly,
     };
+    let reason = sentence(last.reason.as_deref().unwrap_or_default());
+    let why = shortened(&reason);
+    let remedy = if why == reason {
+        String::new()
+    } else {
+        words.whole_reason.clone()
+    };
     let notice = Notice {
         tone: Tone::Warn,
         what: fill(what, &facts),
-        why: last.reason.clone().unwrap_or_default(),
-        remedy: String::new(),
+        why,
+        remedy,
     };
     notice.show(ui, |_| {});
 }
