@@ -1,12 +1,14 @@
 //! The devices: who is on the list, what each one reports, what each one should run.
 
+mod table;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use protocol::control::DeviceRow;
+use protocol::control::DeviceProgress;
 use protocol::device::{Activity, ComponentState, DeviceOutcome, Hello, Order, Refresh};
 use protocol::{Name, Outcome, UpdateId};
 use tokio::sync::mpsc;
@@ -53,6 +55,9 @@ struct Device {
     downloads: Arc<AtomicUsize>,
     /// Boot ids of the machine that said hello, newest last.
     boots: VecDeque<String>,
+    progress: Option<DeviceProgress>,
+    /// The table's revision when its row last changed.
+    changed: u64,
 }
 
 /// All devices on the list, in memory; the database has what must survive.
@@ -62,6 +67,10 @@ pub(crate) struct Fleet {
     rollbacks: Mutex<HashMap<UpdateId, Vec<Name>>>,
     stopped: Mutex<BTreeMap<UpdateId, String>>,
     numbers: AtomicU64,
+    /// Rises with each change of a row; written under the lock of `devices`.
+    revision: AtomicU64,
+    /// See [`protocol::control::DevicePage::generation`].
+    generation: AtomicU64,
 }
 
 /// Why a device gets no event stream.
@@ -112,15 +121,18 @@ impl Fleet {
             *device = Device::default();
         }
         device.enrolment = enrolment;
+        device.touch(&self.revision);
     }
 
     /// A device has enrolled: what was told under its name before is another life's.
     pub(crate) fn joined(&self, name: Name, enrolment: Enrolment) {
-        let fresh = Device {
+        let mut fresh = Device {
             enrolment,
             ..Device::default()
         };
-        self.devices().insert(name, fresh);
+        let mut devices = self.devices();
+        fresh.touch(&self.revision);
+        devices.insert(name, fresh);
     }
 
     /// What a device told before the gateway was started again.
@@ -135,11 +147,15 @@ impl Fleet {
             device.hello = hello;
             device.last = last;
             device.seen = Some(seen);
+            device.touch(&self.revision);
         }
     }
 
     pub(crate) fn remove(&self, name: &Name) {
-        self.devices().remove(name);
+        let mut devices = self.devices();
+        devices.remove(name);
+        // Whoever has the table starts anew: there is no row that could say that it is gone.
+        self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
     pub(crate) fn contains(&self, name: &Name) -> bool {
@@ -158,8 +174,12 @@ impl Fleet {
     /// A device spoke.
     pub(crate) fn seen(&self, name: &Name, address: SocketAddr, now: UnixTime) {
         if let Some(device) = self.devices().get_mut(name) {
+            if device.seen == Some(now) && device.address == Some(address) {
+                return;
+            }
             device.seen = Some(now);
             device.address = Some(address);
+            device.touch(&self.revision);
         }
     }
 
@@ -180,8 +200,10 @@ impl Fleet {
                 device.boots.pop_front();
             }
             device.boots.push_back(hello.boot_id.clone());
+            device.progress = None;
         }
         device.hello = Some(hello);
+        device.touch(&self.revision);
         known && !same
     }
 
@@ -197,6 +219,7 @@ impl Fleet {
         let Some(device) = devices.get_mut(name) else {
             return;
         };
+        device.touch(&self.revision);
         if let Some(hello) = &mut device.hello {
             hello.report_counter = hello.report_counter.max(counter);
             if !components.is_empty() {
@@ -211,6 +234,7 @@ impl Fleet {
             sent.wait = (sent.wait * 2).clamp(limits::ORDER_RETRY, limits::ORDER_RETRY_MAX);
         }
         device.last = Some(last.clone());
+        device.progress.take_if(|progress| progress.update == last.update);
     }
 
     /// A place for one more download of this device; none if it has its share. Given back when dropped.
@@ -230,26 +254,28 @@ impl Fleet {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = mpsc::channel(limits::STREAM_BACKLOG);
         device.streams.push((number, sender));
+        device.touch(&self.revision);
         Ok((number, receiver))
     }
 
     pub(crate) fn close_stream(&self, name: &Name, number: u64) {
         if let Some(device) = self.devices().get_mut(name) {
             device.streams.retain(|(other, _)| *other != number);
+            device.touch(&self.revision);
         }
     }
 
     /// Sends something to one device, if it is connected.
     pub(crate) fn push(&self, name: &Name, push: &Push) {
         if let Some(device) = self.devices().get_mut(name) {
-            device.push(push);
+            device.push(push, &self.revision);
         }
     }
 
     /// Tells every connected device that there is newer metadata.
     pub(crate) fn refresh_all(&self, refresh: Refresh) {
         for device in self.devices().values_mut() {
-            device.push(&Push::Refresh(refresh));
+            device.push(&Push::Refresh(refresh), &self.revision);
         }
     }
 
@@ -273,7 +299,7 @@ impl Fleet {
                 continue;
             }
             for (order, offer) in device.wanted(catalog, &stopped, false) {
-                device.push(&Push::Order(Box::new(order)));
+                device.push(&Push::Order(Box::new(order)), &self.revision);
                 ordered.push(Ordered {
                     device: name.clone(),
                     offer,
@@ -340,31 +366,6 @@ impl Fleet {
         self.devices().values().filter(runs).count()
     }
 
-    /// The table, by name.
-    pub(crate) fn rows(&self) -> Vec<DeviceRow> {
-        let mut rows: Vec<DeviceRow> = self
-            .devices()
-            .iter()
-            .map(|(name, device)| DeviceRow {
-                name: name.clone(),
-                enrolled: device.enrolment.at.is_some(),
-                connected: !device.streams.is_empty(),
-                address: device.address.map(|address| address.to_string()),
-                last_seen: device.seen,
-                certificate_until: device.enrolment.certificate_until,
-                components: device
-                    .hello
-                    .as_ref()
-                    .map(|hello| hello.components.clone())
-                    .unwrap_or_default(),
-                last: device.last.clone(),
-                trouble: device.hello.as_ref().and_then(|hello| hello.trouble.clone()),
-            })
-            .collect();
-        rows.sort_by(|a, b| a.name.cmp(&b.name));
-        rows
-    }
-
     /// What to write down of a device.
     pub(crate) fn twin(
         &self,
@@ -378,9 +379,13 @@ impl Fleet {
 
 impl Device {
     /// A stream that does not take what is sent is closed; its device connects anew and is brought up to date.
-    fn push(&mut self, push: &Push) {
+    fn push(&mut self, push: &Push, revision: &AtomicU64) {
+        let before = self.streams.len();
         self.streams
             .retain(|(_, stream)| stream.try_send(push.clone()).is_ok());
+        if self.streams.len() < before {
+            self.touch(revision);
+        }
     }
 
     fn wanted(

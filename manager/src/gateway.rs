@@ -23,6 +23,7 @@ use crate::fleet::Fleet;
 use crate::journal::Journal;
 use crate::limits;
 use crate::outbox::Outbox;
+use crate::pulse::Pulse;
 use crate::secrets::{Passwords, Pepper};
 
 /// The metadata that devices are served: one coherent set.
@@ -83,6 +84,8 @@ pub(crate) struct Gateway {
     pub(crate) connections: Connections,
     pub(crate) sending: Arc<Semaphore>,
     pub(crate) sent_bytes: AtomicU64,
+    /// What was sent in each of the last seconds.
+    pub(crate) pulse: Pulse,
     pub(crate) metadata: RwLock<Arc<Metadata>>,
     pub(crate) catalog: watch::Sender<Arc<Catalog>>,
     pub(crate) addresses: Mutex<Option<Addresses>>,
@@ -152,6 +155,9 @@ impl Gateway {
             reason,
         };
         self.outbox.own_step(event.clone());
+        if let Some(device) = device {
+            self.fleet.progress(device, &event);
+        }
         self.journal.step(event);
     }
 }

@@ -201,6 +201,14 @@ impl Journal {
         self.lock().alarms.iter().map(|(_, text)| text.clone()).collect()
     }
 
+    /// The text of one alarm.
+    #[must_use]
+    pub fn alarm_of(&self, key: &str) -> Option<String> {
+        let inner = self.lock();
+        let found = inner.alarms.iter().find(|(other, _)| other == key);
+        found.map(|(_, text)| text.clone())
+    }
+
     /// What is kept, oldest first, and everything from now on.
     #[must_use]
     pub fn watch(&self) -> (Vec<ManagerEvent>, broadcast::Receiver<ManagerEvent>) {

@@ -32,6 +32,7 @@ pub mod journal;
 pub mod limits;
 mod metrics;
 mod outbox;
+mod pulse;
 mod reports;
 mod repository;
 pub mod restore;

@@ -452,6 +452,7 @@ async fn progress(
             && event.actor.name == name
             && event.actor.site == gateway.identity.site
         {
+            gateway.fleet.progress(&name, &event);
             gateway.journal.device_step(event);
         }
     }

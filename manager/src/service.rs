@@ -24,8 +24,9 @@ use crate::fleet::{Enrolment, Fleet};
 use crate::gateway::{Gateway, Metadata};
 use crate::journal::{Journal, Level};
 use crate::outbox::{self, Outbox};
+use crate::pulse::{self, Pulse};
 use crate::repository::Repository;
-use crate::secrets::{Passwords, Pepper};
+use crate::secrets::{Passwords, Pepper, jitter};
 use crate::{enroll, limits, metrics, sender, socket};
 
 /// Runs a gateway until `shutdown`.
@@ -82,6 +83,7 @@ pub async fn run(dir: &Path, shutdown: CancellationToken) -> Result<()> {
     tasks.spawn(outbox::run(gateway.clone(), repositories.to_vec()));
     tasks.spawn(outbox::own(gateway.clone()));
     tasks.spawn(reconcile(gateway.clone()));
+    tasks.spawn(pulse::run(gateway.clone()));
     let (answering, known) = (gateway.clone(), repositories.clone());
     tasks.spawn(async move {
         control
@@ -159,7 +161,7 @@ fn open(config: Config, paths: Paths) -> Result<Gateway> {
         pepper,
         passwords: Passwords::new()?,
         journal: Journal::new(),
-        fleet: Fleet::default(),
+        fleet: Fleet::new(jitter()),
         mirror,
         trust,
         downloads: RecordLog::open(paths.records(), "download", LogLimits::default())?,
@@ -168,6 +170,7 @@ fn open(config: Config, paths: Paths) -> Result<Gateway> {
         connections: Connections::new(),
         sending: Arc::new(Semaphore::new(config.downloads)),
         sent_bytes: 0.into(),
+        pulse: Pulse::default(),
         metadata: RwLock::new(Arc::new(Metadata::default())),
         catalog: watch::channel(Arc::new(catalog)).0,
         addresses: Mutex::default(),

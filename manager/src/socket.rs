@@ -33,6 +33,9 @@ pub(crate) async fn answer(
     match request {
         ManagerRequest::Status => Reply::of(Ok(status(&gateway))),
         ManagerRequest::Devices => Reply::of(Ok(gateway.fleet.rows())),
+        ManagerRequest::DevicesSince { generation, revision } => {
+            Reply::of(Ok(gateway.fleet.since(generation, revision)))
+        }
         ManagerRequest::AddDevice { name, password } => Reply::of(add(&gateway, name, password).await),
         ManagerRequest::NewCode { name, password } => Reply::of(code(&gateway, name, password).await),
         ManagerRequest::DeleteDevice { name, password } => Reply::of(delete(&gateway, name, password).await),
@@ -44,10 +47,12 @@ pub(crate) async fn answer(
                 Ok(found) => CheckResult {
                     changed: found.changed,
                     message: found.message,
+                    failed: false,
                 },
                 Err(message) => CheckResult {
                     changed: false,
                     message,
+                    failed: true,
                 },
             }))
         }
@@ -153,6 +158,9 @@ fn status(gateway: &Gateway) -> ManagerStatus {
         devices: gateway.fleet.count(),
         connected: gateway.fleet.connected(),
         sent_bytes: gateway.sent_bytes.load(Ordering::Relaxed),
+        sent_by_second: gateway.pulse.seconds(),
+        sending: (gateway.config.downloads).saturating_sub(gateway.sending.available_permits()),
+        fetching: download.fetching,
         releases: gateway
             .catalog()
             .offers()
@@ -164,6 +172,7 @@ fn status(gateway: &Gateway) -> ManagerStatus {
                 released: offer.release.released,
                 mirrored: offer.mirrored,
                 stopped: gateway.fleet.stopped(&offer.update),
+                alarm: gateway.journal.alarm_of(&format!("stopped:{}", offer.update)),
                 running: gateway.fleet.running(&offer.digest),
                 rolled_back: gateway.fleet.rollback_count(&offer.update),
             })

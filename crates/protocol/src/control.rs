@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tuf::{Digest, UnixTime};
 
 use crate::device::{ComponentState, DeviceOutcome, Problem};
-use crate::{Event, Name, Secret};
+use crate::{Event, Name, Secret, Step, UpdateId};
 
 mod agent;
 mod author;
@@ -30,8 +30,15 @@ pub type Answer<T> = Result<T, Problem>;
 pub enum ManagerRequest {
     /// → [`ManagerStatus`].
     Status,
-    /// → `Vec<DeviceRow>`.
+    /// → `Vec<DeviceRow>`: for a site whose table fits one answer; see [`Self::DevicesSince`].
     Devices,
+    /// The devices that have changed, in pages → [`DevicePage`].
+    DevicesSince {
+        /// The generation that the caller has; 0: none.
+        generation: u64,
+        /// Up to where the caller knows the table; 0: nothing of it.
+        revision: u64,
+    },
     /// Puts a device on the list → [`AddedDevice`].
     AddDevice {
         /// Its name.
@@ -118,10 +125,32 @@ pub struct ManagerStatus {
     pub connected: usize,
     /// Bytes sent to devices since the start.
     pub sent_bytes: u64,
+    /// Bytes sent to devices in each of the last seconds, oldest first; empty where nothing was sent in all of them.
+    #[serde(default)]
+    pub sent_by_second: Vec<u64>,
+    /// Downloads by devices under way.
+    #[serde(default)]
+    pub sending: usize,
+    /// The file that is being fetched from the repository.
+    #[serde(default)]
+    pub fetching: Option<Fetching>,
     /// Newest release per component.
     pub releases: Vec<ReleaseRow>,
     /// What a person should look at, newest last.
     pub alarms: Vec<String>,
+}
+
+/// A file on its way from the repository into the mirror.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fetching {
+    /// Which component.
+    pub component: Component,
+    /// Which version.
+    pub version: Version,
+    /// Bytes that are here.
+    pub bytes: u64,
+    /// Bytes in all.
+    pub total: u64,
 }
 
 /// One release as the manager offers it.
@@ -141,6 +170,9 @@ pub struct ReleaseRow {
     pub mirrored: bool,
     /// Why it is not offered, if it is not.
     pub stopped: Option<String>,
+    /// The alarm that says so, one of [`ManagerStatus::alarms`].
+    #[serde(default)]
+    pub alarm: Option<String>,
     /// Devices that run it.
     pub running: usize,
     /// Devices that rolled it back.
@@ -168,6 +200,40 @@ pub struct DeviceRow {
     pub last: Option<DeviceOutcome>,
     /// Its own trouble, if it told any.
     pub trouble: Option<String>,
+    /// The update that it is in the middle of. Unsigned, for people who watch.
+    #[serde(default)]
+    pub progress: Option<DeviceProgress>,
+}
+
+/// How far a device is with an update.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceProgress {
+    /// The update.
+    pub update: UpdateId,
+    /// The component.
+    pub component: Component,
+    /// The version that it goes to.
+    pub version: Version,
+    /// The last step that was told.
+    pub step: Step,
+    /// Bytes done so far, for steps that move bytes.
+    pub bytes: Option<u64>,
+    /// Bytes in all.
+    pub total: Option<u64>,
+}
+
+/// Rows of the device table that are newer than what the caller had.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DevicePage {
+    /// Another number when the service has started anew or a device was taken off: then the caller forgets the rows
+    /// that it has, and this page is the first of the whole table.
+    pub generation: u64,
+    /// Up to where the caller knows the table once it has taken this page.
+    pub revision: u64,
+    /// The rows, in the order in which they changed.
+    pub rows: Vec<DeviceRow>,
+    /// Whether there are more.
+    pub more: bool,
 }
 
 /// A device was put on the list.
@@ -188,6 +254,9 @@ pub struct CheckResult {
     pub changed: bool,
     /// What it was, or what is wrong.
     pub message: String,
+    /// Whether the check failed.
+    #[serde(default)]
+    pub failed: bool,
 }
 
 /// One line of the manager's event view.

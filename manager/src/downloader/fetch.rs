@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use durable::{Incoming, StoreError};
 use http::{StatusCode, header};
-use protocol::control::DownloadEntry;
+use protocol::control::{DownloadEntry, Fetching};
 use protocol::{Step, messages};
 use reqwest::Response;
 
@@ -84,7 +84,7 @@ pub(super) async fn fetch_all(gateway: &Arc<Gateway>, repositories: &[Repository
         }
         gateway
             .downloader
-            .tell(|status| status.text = "up to date".into());
+            .tell(|status| (status.text, status.fetching) = ("up to date".into(), None));
     }
     fetched
 }
@@ -190,6 +190,17 @@ fn corrupted(gateway: &Gateway, offer: &Offer, name: &str, reason: &str) {
     );
 }
 
+/// What the windows show of a file that is arriving.
+fn fetching(gateway: &Gateway, offer: &Offer, bytes: u64) {
+    let fetching = Fetching {
+        component: offer.release.component.clone(),
+        version: offer.release.version.clone(),
+        bytes,
+        total: offer.length,
+    };
+    gateway.downloader.tell(|status| status.fetching = Some(fetching));
+}
+
 #[derive(Debug)]
 enum TransferError {
     /// The bytes are not the file's.
@@ -231,7 +242,7 @@ async fn transfer(
             Err(error) => return Err(passing(&error)),
         };
         announced(&response, &mut incoming)?;
-        bytes = stream(response, &mut incoming).await?;
+        bytes = stream(response, &mut incoming, &|bytes| fetching(gateway, offer, bytes)).await?;
         if !incoming.is_complete() {
             // The answer came to its proper end: the repository's file is that short.
             let reason = format!("truncated: {} of {length} bytes", incoming.offset());
@@ -313,7 +324,11 @@ fn content_range(response: &Response) -> Option<(u64, u64)> {
 }
 
 /// Takes the answer's bytes as they come, within the limits of time and length.
-async fn stream(mut response: Response, incoming: &mut Incoming) -> Result<u64, TransferError> {
+async fn stream(
+    mut response: Response,
+    incoming: &mut Incoming,
+    told: &(dyn Fn(u64) + Sync),
+) -> Result<u64, TransferError> {
     let (begun, mut bytes) = (Instant::now(), 0);
     loop {
         let chunk = tokio::time::timeout(limits::STALL, response.chunk()).await;
@@ -328,7 +343,7 @@ async fn stream(mut response: Response, incoming: &mut Incoming) -> Result<u64, 
             return Err(TransferError::Passing(reason.into()));
         }
         match incoming.write(&chunk) {
-            Ok(()) => {}
+            Ok(()) => told(incoming.offset()),
             Err(error @ StoreError::TooLong { .. }) => {
                 let reason = format!("{error} (endless data)");
                 incoming.restart().map_err(|error| passing(&error))?;

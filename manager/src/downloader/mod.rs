@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use durable::RefreshError;
 use protocol::Step;
+use protocol::control::Fetching;
 use protocol::device::Refresh;
 use tokio::sync::{Notify, watch};
 use tuf::{Attack, Digest, Limits, TrustedState, UnixTime};
@@ -51,6 +52,7 @@ pub(crate) struct Status {
     pub(crate) next_check: Option<Instant>,
     pub(crate) last_refresh: Option<UnixTime>,
     pub(crate) events_connected: bool,
+    pub(crate) fetching: Option<Fetching>,
 }
 
 /// What a check found.
