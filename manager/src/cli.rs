@@ -1,6 +1,6 @@
 //! The command line: runs the gateway, or talks to the one that runs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -10,7 +10,7 @@ use certs::passphrase::Source;
 use clap::{Args, Parser, Subcommand};
 use control::Client;
 use protocol::control::{
-    AddedDevice, CheckResult, DeviceRow, DownloadEntry, ListEntry, ManagerEvent, ManagerRequest,
+    AddedDevice, CheckResult, DevicePage, DeviceRow, DownloadEntry, ListEntry, ManagerEvent, ManagerRequest,
     ManagerStatus,
 };
 use protocol::{Name, Secret, messages};
@@ -76,6 +76,16 @@ enum Command {
         /// How to write the log.
         #[arg(long, value_enum, default_value = "text")]
         log: LogForm,
+    },
+    /// Opens the gateway's window; starts the gateway where none runs. Closing the window stops nothing.
+    #[cfg(feature = "gui")]
+    Window {
+        /// The gateway's folder.
+        #[arg(long, value_name = "DIR", default_value = ".")]
+        dir: PathBuf,
+        /// A file with the window's words in another language.
+        #[arg(long, value_name = "FILE")]
+        texts: Option<PathBuf>,
     },
     /// What the gateway is doing.
     Status(Where),
@@ -192,6 +202,8 @@ fn run(cli: Cli) -> Result<()> {
                 crate::service::run(&at.dir, shutdown).await
             })
         }
+        #[cfg(feature = "gui")]
+        Command::Window { dir, texts } => crate::ui::run(&dir, texts.as_deref()),
         command => {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -235,12 +247,14 @@ async fn client(at: &Where) -> Result<Client> {
 async fn ask(command: Command) -> Result<()> {
     match command {
         Command::Run { .. } => Ok(()),
+        #[cfg(feature = "gui")]
+        Command::Window { .. } => Ok(()),
         Command::Status(at) => {
             let status: ManagerStatus = client(&at).await?.call(&ManagerRequest::Status).await?;
             print(&at, &status, || show_status(&status))
         }
         Command::Devices(at) => {
-            let rows: Vec<DeviceRow> = client(&at).await?.call(&ManagerRequest::Devices).await?;
+            let rows = rows(&mut client(&at).await?).await?;
             print(&at, &rows, || show_devices(&rows))
         }
         Command::AddDevice { name, password, at } => {
@@ -336,6 +350,24 @@ async fn ask(command: Command) -> Result<()> {
                 &Secret::new(secret.to_string()),
                 &at,
             )
+        }
+    }
+}
+
+/// The whole device table, by name, page by page: ten thousand rows do not fit one answer.
+async fn rows(client: &mut Client) -> Result<Vec<DeviceRow>> {
+    let (mut generation, mut revision) = (0, 0);
+    let mut rows = BTreeMap::new();
+    loop {
+        let request = ManagerRequest::DevicesSince { generation, revision };
+        let page: DevicePage = client.call(&request).await?;
+        if page.generation != generation {
+            rows.clear();
+        }
+        (generation, revision) = (page.generation, page.revision);
+        rows.extend(page.rows.into_iter().map(|row| (row.name.clone(), row)));
+        if !page.more {
+            return Ok(rows.into_values().collect());
         }
     }
 }

@@ -41,5 +41,7 @@ mod sender;
 pub mod service;
 mod show;
 mod socket;
+#[cfg(feature = "gui")]
+pub mod ui;
 
 pub use config::{Config, Paths};

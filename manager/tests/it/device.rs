@@ -150,6 +150,34 @@ impl Device {
         }
     }
 
+    /// Tells a step that it has taken.
+    pub(crate) async fn progress(
+        &self,
+        gateway: &Gateway,
+        order: &Order,
+        step: Step,
+        bytes: Option<(u64, u64)>,
+    ) {
+        let event = Event {
+            update: order.update,
+            actor: Identity {
+                site: name("plant"),
+                role: Role::Device,
+                name: name(&self.name),
+            },
+            step,
+            component: order.component.clone(),
+            version: order.version.clone(),
+            device: None,
+            at: mtls::stamp(),
+            bytes: bytes.map(|(done, _)| done),
+            total: bytes.map(|(_, total)| total),
+            reason: None,
+        };
+        let response = self.post(gateway, "/v1/progress", &[event]).await;
+        assert_eq!(response.status(), StatusCode::NO_CONTENT);
+    }
+
     /// A signed report of how an order ended.
     pub(crate) fn report(&self, counter: u64, order: &Order, outcome: Outcome, nonce: &str) -> SignedReport {
         let actor = Identity {

@@ -15,3 +15,5 @@ mod mirror;
 mod releases;
 mod repository;
 mod site;
+#[cfg(feature = "gui")]
+mod window;
