@@ -1,5 +1,5 @@
 //! A new site: the author's, the repository's and the gateway's folders, with every key and certificate that
-//! belongs in them. All of it or nothing: it is made beside the place where it goes and moved there last ([`Place`]).
+//! belongs in them. All of it or nothing: it is made beside the place where it goes and moved there last.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};

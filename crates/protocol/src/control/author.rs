@@ -1,7 +1,7 @@
 //! What the author's window says to the author's desk.
 //!
-//! A window sends `Watch` on one connection and draws what arrives ([`AuthorEvent`]): the whole
-//! [`AuthorStatus`] first and whenever it changes, a [`JobStatus`] while something runs. Everything else is a
+//! A window sends `Watch` on one connection and draws what arrives ([`AuthorEvent`](super::AuthorEvent)): the whole
+//! [`AuthorStatus`](super::AuthorStatus) first and whenever it changes, a [`JobStatus`](super::JobStatus) while something runs. Everything else is a
 //! short request on another connection. Long work is a job, one at a time; a client that hangs up stops none.
 
 use std::path::PathBuf;
