@@ -113,7 +113,9 @@ impl Dialog {
                 })
                 .inner
         });
-        modal.should_close() || matches!(modal.inner, Choice::Close)
+        // The code is shown once: a click beside it, such as on a passing note, must not lose it.
+        let beside = matches!(self, Self::Code(_)) && modal.backdrop_response.clicked();
+        (modal.should_close() && !beside) || matches!(modal.inner, Choice::Close)
     }
 }
 

@@ -175,6 +175,11 @@ async fn a_device_is_added_and_its_code_shown_copied_and_good() {
     window.step();
     press(&mut window, "Close");
     assert!(
+        labels(&window).contains(&code),
+        "a click beside the code, on the note that it lies under, loses it"
+    );
+    press(&mut window, "Done");
+    assert!(
         !labels(&window).contains(&code),
         "the code is not kept on the screen"
     );
