@@ -25,6 +25,7 @@ mod replacement;
 mod secrets;
 mod targets;
 mod three_hosts;
+mod windows;
 
 use e2e::process::run;
 use e2e::{Agent, Output};
