@@ -74,6 +74,27 @@ pub fn ago(kit: &Kit, at: UnixTime, now: UnixTime) -> String {
     }
 }
 
+/// [`ago`] on a window, which is drawn again when these words change and not before.
+#[must_use]
+pub fn ago_shown(ui: &egui::Ui, at: UnixTime, now: UnixTime) -> String {
+    ui.ctx().request_repaint_after(ago_holds(at, now));
+    ago(&Kit::of(ui.ctx()), at, now)
+}
+
+/// How long what [`ago`] says stays true, in whole seconds; at least one.
+fn ago_holds(at: UnixTime, now: UnixTime) -> Duration {
+    let seconds = now.seconds_since(at);
+    let left = match seconds {
+        // A clock that was set back: until `at` is reached and a little more.
+        ..2 => 2_i64.saturating_sub(seconds),
+        2..60 => 1,
+        60..3600 => 60 - seconds % 60,
+        3600..172_800 => 3600 - seconds % 3600,
+        _ => 86_400 - seconds % 86_400,
+    };
+    Duration::from_secs(u64::try_from(left).unwrap_or(1))
+}
+
 /// Time left, as a person would say it.
 #[must_use]
 pub fn left(kit: &Kit, seconds: u64) -> String {
@@ -99,6 +120,23 @@ pub fn date(at: UnixTime) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The words are the same until the moment said, and others from then on.
+    #[test]
+    fn words_hold_as_long_as_they_are_said_to() {
+        let kit = Kit::english();
+        let at = UnixTime(1_000_000);
+        for seconds in [
+            -5, 0, 1, 2, 59, 60, 61, 3599, 3600, 9000, 172_799, 172_800, 999_999,
+        ] {
+            let now = UnixTime(at.0 + seconds);
+            let holds = i64::try_from(ago_holds(at, now).as_secs()).unwrap();
+            assert!(holds >= 1);
+            let said = ago(&kit, at, now);
+            assert_eq!(said, ago(&kit, at, UnixTime(now.0 + holds - 1)), "{seconds}");
+            assert_ne!(said, ago(&kit, at, UnixTime(now.0 + holds)), "{seconds}");
+        }
+    }
 
     #[test]
     fn figures_are_those_a_person_would_write() {

@@ -70,11 +70,6 @@ impl App for DeviceWindow {
         if let Some(left) = self.model.look_left(now) {
             ctx.request_repaint_after(Duration::from_secs_f64(left.max(0.0) + 0.02));
         }
-        let view = self.model.view.as_ref();
-        if view.is_some_and(|view| matches!(view.connection, Connection::Lost { .. })) {
-            // How old it is what is shown.
-            ctx.request_repaint_after(Duration::from_secs(1));
-        }
     }
 
     fn ui(&mut self, ui: &mut Ui, _: &mut Frame) {

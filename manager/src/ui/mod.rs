@@ -14,7 +14,6 @@ mod table;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use egui::{CentralPanel, Frame, Margin, Panel, RichText, Ui};
@@ -370,10 +369,6 @@ impl eframe::App for ManagerWindow {
             self.content(ui);
         });
         self.toasts.show(ui.ctx());
-        // Times are told relative to now.
-        if self.tab != Tab::Events && self.view.snapshot.is_some() {
-            ui.ctx().request_repaint_after(Duration::from_secs(1));
-        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use egui::{Align, Color32, Grid, Layout, RichText, Role, ScrollArea, Ui, WidgetInfo};
 use egui_plot::{Line, Plot, PlotPoints};
 use gui_kit::format;
-use gui_kit::text::{Kit, fill};
+use gui_kit::text::fill;
 use gui_kit::theme::{self, Palette, card, space};
 use gui_kit::widgets::{EventList, Meter, Notice, Tone, empty_state, meter, pill, primary_button};
 use protocol::control::{ManagerRequest, ManagerStatus, ReleaseRow};
@@ -91,8 +91,7 @@ fn notices(ui: &mut Ui, status: &ManagerStatus, now: UnixTime, dialog: &mut Opti
         remedy,
     };
     if let Some(since) = status.stale_since {
-        let kit = Kit::of(ui.ctx());
-        let what = fill(&words.stale, &[&format::ago(&kit, since, now)]);
+        let what = fill(&words.stale, &[&format::ago_shown(ui, since, now)]);
         notice(what, words.stale_hint.clone(), String::new(), Tone::Warn).show(ui, |_| ());
     }
     for release in &status.releases {
@@ -158,7 +157,6 @@ fn downloader(ui: &mut Ui, status: &ManagerStatus, now: UnixTime, commands: &mut
             ui.label(sentence(&status.downloader));
         }
     }
-    let kit = Kit::of(ui.ctx());
     let next = match status.next_check_seconds {
         Some(0) => words.check_due.clone(),
         Some(seconds) => fill(
@@ -168,7 +166,7 @@ fn downloader(ui: &mut Ui, status: &ManagerStatus, now: UnixTime, commands: &mut
         None => words.no_next_check.clone(),
     };
     let last = match status.last_refresh {
-        Some(at) => fill(&words.last_answer, &[&format::ago(&kit, at, now)]),
+        Some(at) => fill(&words.last_answer, &[&format::ago_shown(ui, at, now)]),
         None => words.never_answered.clone(),
     };
     let how = if status.events_connected {

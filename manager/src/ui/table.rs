@@ -372,7 +372,7 @@ pub(crate) fn seen(ui: &Ui, row: &DeviceRow, now: UnixTime) -> String {
     let kit = Kit::of(ui.ctx());
     match row.last_seen {
         _ if row.connected => kit.just_now.clone(),
-        Some(at) => format::ago(&kit, at, now),
+        Some(at) => format::ago_shown(ui, at, now),
         None => kit.never.clone(),
     }
 }

@@ -1,6 +1,7 @@
 //! The window over a real gateway: every button, prompt and way to fail, found by role and label.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use egui::accesskit::Role;
 use egui_kittest::Harness;
@@ -443,6 +444,28 @@ fn check_buttons(window: &Window, size: [f32; 2], buttons: &[&str]) {
 }
 
 /// Ten thousand devices: sorted, filtered, walked by keyboard; what a frame costs is printed.
+/// Frames that nobody can tell apart are not drawn.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_window_draws_when_something_visible_changes() {
+    let idle = |window: &mut Window| {
+        window.run_steps(20);
+        window.output().viewport_output[&egui::ViewportId::ROOT].repaint_delay
+    };
+    let site = Site::new(1).await;
+    let _gateway = site.start().await;
+    let (mut window, bell) = plain(&site);
+    bell.wait_for(&mut window, "Next check in");
+    assert!(
+        idle(&mut window) >= Duration::from_secs(1),
+        "the times on the first page"
+    );
+    go(&mut window, "Devices");
+    bell.wait_for(&mut window, "No devices yet");
+    assert_eq!(idle(&mut window), Duration::MAX, "nothing here changes by itself");
+    go(&mut window, "Events");
+    assert_eq!(idle(&mut window), Duration::MAX, "nothing here changes by itself");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_devices_are_sorted_filtered_and_walked() {
     let site = Site::new(1).await;

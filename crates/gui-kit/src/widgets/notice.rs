@@ -168,7 +168,7 @@ pub fn connection_notice(
     let remedy = match (connection, age) {
         (Connection::Lost { .. }, Some(age)) => {
             let seconds = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
-            let then = format::ago(&kit, tuf::UnixTime(0), tuf::UnixTime(seconds));
+            let then = format::ago_shown(ui, tuf::UnixTime(0), tuf::UnixTime(seconds));
             fill(&kit.service_lost_detail, &[&then])
         }
         _ => String::new(),
