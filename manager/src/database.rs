@@ -126,6 +126,23 @@ impl Database {
             .map_err(|_| DatabaseError::Interrupted)?
     }
 
+    /// [`Self::run`], and then `then` with what came of it, before anybody else has his turn. What is kept in memory
+    /// too changes in the same order as the database, even where the caller is gone meanwhile.
+    ///
+    /// # Errors
+    /// As for [`Self::run`]; `then` is not run then.
+    pub(crate) async fn run_then<T, U, F, A>(&self, work: F, then: A) -> Result<U, DatabaseError>
+    where
+        U: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+        A: FnOnce(T) -> U + Send + 'static,
+    {
+        let database = self.clone();
+        tokio::task::spawn_blocking(move || database.run_then_now(work, then))
+            .await
+            .map_err(|_| DatabaseError::Interrupted)?
+    }
+
     /// [`Self::run`] on this thread.
     ///
     /// # Errors
@@ -134,11 +151,19 @@ impl Database {
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, DatabaseError> {
+        self.run_then_now(work, |value| value)
+    }
+
+    fn run_then_now<T, U>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+        then: impl FnOnce(T) -> U,
+    ) -> Result<U, DatabaseError> {
         let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let value = work(&change)?;
         change.commit()?;
-        Ok(value)
+        Ok(then(value))
     }
 
     /// Brings everything into the one file, so that it can be moved.
@@ -199,6 +224,24 @@ mod tests {
         });
         assert!(failed.is_err());
         assert_eq!(database.run_now(|db| meta(db, "a")).unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn what_follows_a_change_comes_before_the_next_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = Database::open(&dir.path().join("x.db")).unwrap();
+        let other = database.clone();
+        let alone = database.run_then(
+            |db| set_meta(db, "a", "1"),
+            move |()| other.connection.try_lock().is_err(),
+        );
+        assert!(alone.await.unwrap());
+        assert!(database.connection.try_lock().is_ok());
+        let failed = database.run_then(
+            |db| db.execute("INSERT INTO nothing VALUES (1)", []),
+            |_| panic!(),
+        );
+        assert!(failed.await.is_err());
     }
 
     #[test]

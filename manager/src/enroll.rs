@@ -1,5 +1,7 @@
 //! Joining and renewing: codes, passwords, certificates for devices.
 
+mod entry;
+
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,6 +21,7 @@ use rusqlite::{OptionalExtension as _, params};
 use rustls_pki_types::pem::PemObject as _;
 use tuf::{Digest, UnixTime};
 
+use crate::database::DatabaseError;
 use crate::fleet::Enrolment;
 use crate::gateway::Gateway;
 use crate::journal::Level;
@@ -159,7 +162,7 @@ fn internal(error: &dyn std::error::Error) -> Refusal {
 }
 
 /// Code and password; the same work and the same words for unknown names and for every kind of wrong.
-async fn join(gateway: &Gateway, ask: &Enroll) -> Result<Enrolled, Refusal> {
+async fn join(gateway: &Arc<Gateway>, ask: &Enroll) -> Result<Enrolled, Refusal> {
     let name = ask.device.to_string();
     let row = gateway
         .database
@@ -179,11 +182,11 @@ async fn join(gateway: &Gateway, ask: &Enroll) -> Result<Enrolled, Refusal> {
         }
     };
     let now = gateway.now();
-    let code = row.as_ref().and_then(|row| row.code.as_ref());
-    let code_right =
-        code.is_some_and(|(secret, until)| *until > now && gateway.pepper.is(Use::Code, &ask.secret, secret));
-    if !(right && code_right) {
-        if code_right {
+    let code = row.and_then(|row| row.code);
+    let code =
+        code.filter(|(secret, until)| *until > now && gateway.pepper.is(Use::Code, &ask.secret, secret));
+    let Some((secret, _)) = code.as_ref().filter(|_| right) else {
+        if code.is_some() {
             wrong_password(gateway, &ask.device)
                 .await
                 .map_err(|error| internal(&error))?;
@@ -194,7 +197,7 @@ async fn join(gateway: &Gateway, ask: &Enroll) -> Result<Enrolled, Refusal> {
             "name, code and password do not belong together, or the code has been used or has run out: \
              ask the operator for a new code",
         ));
-    }
+    };
     let (token, issued) = (
         new_token().map_err(|error| internal(&error))?,
         issue(gateway, &ask.device, &ask.csr)?,
@@ -205,31 +208,14 @@ async fn join(gateway: &Gateway, ask: &Enroll) -> Result<Enrolled, Refusal> {
         certificate_until: Some(issued.until),
         at: Some(now),
     };
-    // The code is used up in the same transaction that enrols: of two who come at once, one is refused.
-    let (device, kept) = (ask.device.to_string(), enrolment.clone());
-    let used = gateway
-        .database
-        .run(move |db| {
-            if db.execute("DELETE FROM codes WHERE device = ?1", [&device])? == 0 {
-                return Ok(false);
-            }
-            save(db, &device, &kept)?;
-            // A newly enrolled device may count its reports from the beginning.
-            db.execute("UPDATE devices SET report_counter = 0 WHERE name = ?1", [&device])?;
-            db.execute("DELETE FROM taken WHERE device = ?1", [&device])?;
-            db.execute("DELETE FROM twins WHERE device = ?1", [&device])?;
-            Ok(true)
-        })
-        .await
-        .map_err(|error| internal(&error))?;
-    if !used {
+    let used = entry::use_code(gateway, &ask.device, secret.clone(), enrolment).await;
+    if !used.map_err(|error| internal(&error))? {
         return Err(Refusal::new(
             StatusCode::FORBIDDEN,
             "refused",
-            "this code has been used",
+            "this code has been used, or is void",
         ));
     }
-    gateway.fleet.joined(ask.device.clone(), enrolment);
     gateway.journal.clear_device(&ask.device);
     gateway.connections.close_where(|peer| {
         peer.identity
@@ -279,7 +265,7 @@ fn code_row(db: &rusqlite::Connection, name: &str) -> rusqlite::Result<Option<Co
 }
 
 /// A right code with a wrong password: after a few of them the code is void.
-async fn wrong_password(gateway: &Gateway, name: &Name) -> Result<(), crate::database::DatabaseError> {
+async fn wrong_password(gateway: &Gateway, name: &Name) -> Result<(), DatabaseError> {
     let device = name.to_string();
     let voided = gateway
         .database
@@ -333,24 +319,9 @@ fn issue(gateway: &Gateway, name: &Name, csr: &str) -> Result<Certificate, Refus
     Ok(Certificate { chain, key, until })
 }
 
-/// Writes an enrolment down.
-fn save(db: &rusqlite::Connection, device: &str, enrolment: &Enrolment) -> rusqlite::Result<()> {
-    db.execute(
-        "UPDATE devices SET enrolled = ?2, token = ?3, key = ?4, certificate_until = ?5 WHERE name = ?1",
-        params![
-            device,
-            enrolment.at.map(|at| at.0),
-            enrolment.token,
-            enrolment.key.map(|key| key.to_string()),
-            enrolment.certificate_until.map(|at| at.0)
-        ],
-    )
-    .map(drop)
-}
-
 /// A new certificate for the enrolled key, over the device's authenticated connection.
 pub(crate) async fn renew(
-    gateway: &Gateway,
+    gateway: &Arc<Gateway>,
     name: &Name,
     key: Option<Digest>,
     renew: &Renew,
@@ -363,21 +334,14 @@ pub(crate) async fn renew(
             "the request is for another key than the one that was enrolled: enrol again with a new code",
         ));
     }
-    let Some(mut enrolment) = gateway.fleet.enrolment(name) else {
+    let renewed = entry::extend(gateway, name, issued.key, issued.until).await;
+    if !renewed.map_err(|error| internal(&error))? {
         return Err(Refusal::new(
             StatusCode::UNAUTHORIZED,
             "not-on-the-list",
             "this device is not on the list",
         ));
-    };
-    enrolment.certificate_until = Some(issued.until);
-    let (device, kept) = (name.to_string(), enrolment.clone());
-    gateway
-        .database
-        .run(move |db| save(db, &device, &kept))
-        .await
-        .map_err(|error| internal(&error))?;
-    gateway.fleet.put(name.clone(), enrolment);
+    }
     enrolled(gateway, name, issued.chain, Secret::new(String::new()))
 }
 

@@ -124,15 +124,32 @@ impl Fleet {
         device.touch(&self.revision);
     }
 
-    /// A device has enrolled: what was told under its name before is another life's.
-    pub(crate) fn joined(&self, name: Name, enrolment: Enrolment) {
-        let mut fresh = Device {
+    /// A device has enrolled: what was told under its name before is another life's. False if it is not on the list.
+    pub(crate) fn joined(&self, name: &Name, enrolment: Enrolment) -> bool {
+        let mut devices = self.devices();
+        let Some(device) = devices.get_mut(name) else {
+            return false;
+        };
+        *device = Device {
             enrolment,
             ..Device::default()
         };
+        device.touch(&self.revision);
+        true
+    }
+
+    /// A device has a new certificate for the key it enrolled with. False if it is not on the list with this key.
+    pub(crate) fn renewed(&self, name: &Name, key: &Digest, until: UnixTime) -> bool {
         let mut devices = self.devices();
-        fresh.touch(&self.revision);
-        devices.insert(name, fresh);
+        let Some(device) = devices
+            .get_mut(name)
+            .filter(|device| device.enrolment.key == Some(*key))
+        else {
+            return false;
+        };
+        device.enrolment.certificate_until = Some(until);
+        device.touch(&self.revision);
+        true
     }
 
     /// What a device told before the gateway was started again.

@@ -26,6 +26,8 @@ pub mod config;
 pub mod database;
 mod downloader;
 mod enroll;
+#[cfg(test)]
+mod fixture;
 mod fleet;
 mod gateway;
 pub mod journal;

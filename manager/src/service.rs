@@ -121,7 +121,7 @@ async fn bind(address: SocketAddr) -> Result<TcpListener> {
         .with_context(|| format!("cannot listen on {address}: is another program using it?"))
 }
 
-fn open(config: Config, paths: Paths) -> Result<Gateway> {
+pub(crate) fn open(config: Config, paths: Paths) -> Result<Gateway> {
     durable::create_dir(paths.state(), 0o700)?;
     durable::create_dir(paths.roots(), 0o700)?;
     let site_ca = SiteCa::load(&paths.site_ca())?;

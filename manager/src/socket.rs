@@ -200,7 +200,7 @@ fn check_password(password: &Secret) -> Result<(), Problem> {
     Ok(())
 }
 
-async fn add(gateway: &Gateway, name: Name, password: Secret) -> Result<AddedDevice, Problem> {
+async fn add(gateway: &Arc<Gateway>, name: Name, password: Secret) -> Result<AddedDevice, Problem> {
     check_password(&password)?;
     if gateway.fleet.contains(&name) {
         return Err(said(messages::DEVICE_EXISTED));
@@ -217,21 +217,17 @@ async fn add(gateway: &Gateway, name: Name, password: Secret) -> Result<AddedDev
         .hash(password)
         .await
         .map_err(|error| internal(&error))?;
-    let (device, now) = (name.to_string(), gateway.now().0);
-    let added = gateway
-        .database
-        .run(move |db| {
-            db.execute(
-                "INSERT INTO devices (name, password, added) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
-                params![device, phc, now],
-            )
-        })
-        .await
-        .map_err(|error| internal(&error))?;
-    if added == 0 {
+    let (device, now) = (name.clone(), gateway.now().0);
+    let insert = move |db: &rusqlite::Connection| {
+        let sql = "INSERT INTO devices (name, password, added) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
+        Ok((db.execute(sql, params![device.as_str(), phc, now])? > 0).then_some(device))
+    };
+    let own = gateway.clone();
+    let put = move |added: Option<Name>| added.map(|name| own.fleet.put(name, Enrolment::default()));
+    let added = gateway.database.run_then(insert, put).await;
+    if added.map_err(|error| internal(&error))?.is_none() {
         return Err(said(messages::DEVICE_EXISTED));
     }
-    gateway.fleet.put(name.clone(), Enrolment::default());
     gateway.note_list(&name, ListChange::Added, "by the operator");
     gateway.journal.say(
         gateway.now(),
@@ -282,7 +278,7 @@ async fn code(gateway: &Gateway, name: Name, password: Secret) -> Result<AddedDe
     new_code(gateway, name).await
 }
 
-async fn delete(gateway: &Gateway, name: Name, password: Option<Secret>) -> Result<(), Problem> {
+async fn delete(gateway: &Arc<Gateway>, name: Name, password: Option<Secret>) -> Result<(), Problem> {
     let authority = password.is_none();
     match password {
         Some(password) => {
@@ -294,13 +290,14 @@ async fn delete(gateway: &Gateway, name: Name, password: Option<Secret>) -> Resu
         None if !gateway.fleet.contains(&name) => return Err(said(messages::DEVICE_UNKNOWN)),
         None => {}
     }
-    let device = name.to_string();
-    gateway
-        .database
-        .run(move |db| db.execute("DELETE FROM devices WHERE name = ?1", [device]))
-        .await
-        .map_err(|error| internal(&error))?;
-    gateway.fleet.remove(&name);
+    let (device, own) = (name.clone(), gateway.clone());
+    let delete = move |db: &rusqlite::Connection| {
+        db.execute("DELETE FROM devices WHERE name = ?1", [device.as_str()])?;
+        Ok(device)
+    };
+    let remove = move |device: Name| own.fleet.remove(&device);
+    let deleted = gateway.database.run_then(delete, remove).await;
+    deleted.map_err(|error| internal(&error))?;
     gateway.journal.clear_device(&name);
     let cut = gateway.connections.close_where(|peer| {
         peer.identity
