@@ -6,6 +6,7 @@
 //! AES-256-GCM( index length u32 · index JSON · bytes of all files ), the header authenticated with it
 //! ```
 
+use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
 use argon2::{Algorithm, Argon2, Params, Version};
@@ -20,6 +21,8 @@ use crate::gateway::Gateway;
 use crate::{limits, secrets};
 
 const MAGIC: &[u8] = b"drover manager backup 1\n";
+/// How a backup of any format begins.
+const OURS: &[u8] = b"drover manager backup ";
 const SALT: usize = 16;
 const NONCE: usize = 12;
 const HEADER: usize = MAGIC.len() + 12 + SALT + NONCE;
@@ -39,6 +42,12 @@ pub(crate) enum BackupError {
     /// No random bytes.
     #[error(transparent)]
     Random(#[from] secrets::SecretError),
+    /// Something else is at the place of the backup: a key, a database, a folder.
+    #[error("{} is there already and is no manager's backup: name a new file, or an older backup to replace", .0.display())]
+    Occupied(PathBuf),
+    /// What is at the place of the backup cannot be looked at.
+    #[error("cannot look at {}", .0.display())]
+    Look(PathBuf, #[source] std::io::Error),
     /// The passphrase is too short or too long.
     #[error(
         "the passphrase must have {} to {} characters",
@@ -89,10 +98,10 @@ pub(crate) struct Contents {
     pub(crate) files: Vec<(String, Zeroizing<Vec<u8>>)>,
 }
 
-/// Makes a backup of the running gateway and writes it to `to`, mode 0600.
+/// Makes a backup of the running gateway and writes it to `to`, mode 0600: a new file, or in place of an older backup.
 ///
 /// # Errors
-/// [`BackupError`]; nothing is left behind then.
+/// [`BackupError`]; nothing is left behind then, and what was at `to` is untouched.
 pub(crate) async fn make(
     gateway: std::sync::Arc<Gateway>,
     to: PathBuf,
@@ -100,6 +109,7 @@ pub(crate) async fn make(
 ) -> Result<(), BackupError> {
     check_passphrase(&passphrase)?;
     tokio::task::spawn_blocking(move || {
+        check_place(&to)?;
         let contents = collect(&gateway)?;
         let sealed = seal(&contents, &passphrase)?;
         durable::replace(&to, sealed, 0o600)?;
@@ -116,6 +126,27 @@ fn check_passphrase(passphrase: &Secret) -> Result<(), BackupError> {
         Ok(())
     } else {
         Err(BackupError::Passphrase)
+    }
+}
+
+/// Only a new file or an older backup may be written over: the gateway could replace its own keys.
+fn check_place(to: &Path) -> Result<(), BackupError> {
+    let failed = |error| BackupError::Look(to.to_owned(), error);
+    match std::fs::symlink_metadata(to) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        // A link, a folder or a pipe is not opened at all.
+        Ok(found) if !found.is_file() => return Err(BackupError::Occupied(to.to_owned())),
+        found => found.map_err(failed)?,
+    };
+    let file = std::fs::File::open(to).map_err(failed)?;
+    let mut begin = Vec::with_capacity(OURS.len());
+    file.take(OURS.len() as u64)
+        .read_to_end(&mut begin)
+        .map_err(failed)?;
+    if begin == OURS {
+        Ok(())
+    } else {
+        Err(BackupError::Occupied(to.to_owned()))
     }
 }
 
@@ -347,6 +378,37 @@ mod tests {
                 "{place}"
             );
         }
+    }
+
+    #[test]
+    fn a_backup_replaces_nothing_but_an_older_backup() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |file: &str| dir.path().join(file);
+        assert!(check_place(&at("new")).is_ok());
+        for (file, bytes) in [
+            ("ca.pem", &b"-----BEGIN CERTIFICATE-----"[..]),
+            ("short", b"drover"),
+            ("empty", b""),
+        ] {
+            std::fs::write(at(file), bytes).unwrap();
+            let error = check_place(&at(file)).unwrap_err();
+            assert!(matches!(error, BackupError::Occupied(_)), "{file}: {error}");
+        }
+        let sealed = seal(&contents("manager.toml"), &passphrase("correct horse battery")).unwrap();
+        std::fs::write(at("older"), sealed).unwrap();
+        assert!(check_place(&at("older")).is_ok());
+        std::os::unix::fs::symlink(at("older"), at("link")).unwrap();
+        for other in [at("link"), dir.path().to_owned()] {
+            assert!(
+                matches!(check_place(&other), Err(BackupError::Occupied(_))),
+                "{}",
+                other.display()
+            );
+        }
+        assert!(matches!(
+            check_place(&at("empty/below")),
+            Err(BackupError::Look(..))
+        ));
     }
 
     #[test]

@@ -71,6 +71,26 @@ async fn a_replacement_from_a_backup_serves_the_same_devices() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_backup_over_a_file_of_the_gateway_is_refused_and_over_an_older_backup_is_made() {
+    let site = Site::new(1).await;
+    let gateway = site.start().await;
+    let backup = |path: std::path::PathBuf| ManagerRequest::Backup {
+        path,
+        passphrase: secret(PASSPHRASE),
+    };
+    let ca = site.folder().join("ca.pem");
+    let before = std::fs::read(&ca).unwrap();
+    let error = gateway.ask::<()>(&backup(ca.clone())).await.unwrap_err();
+    assert!(error.contains("is no manager's backup"), "{error}");
+    assert_eq!(std::fs::read(&ca).unwrap(), before);
+    let file = site.dir.path().join("gateway.backup");
+    gateway.ask::<()>(&backup(file.clone())).await.unwrap();
+    let first = std::fs::read(&file).unwrap();
+    gateway.ask::<()>(&backup(file.clone())).await.unwrap();
+    assert_ne!(std::fs::read(&file).unwrap(), first);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_name_that_the_backup_does_not_know_restores_nothing() {
     let site = Site::new(1).await;
     let gateway = site.start().await;
