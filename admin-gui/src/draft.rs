@@ -15,6 +15,7 @@ use crate::package::{Counted, Trial, keep};
 use crate::progress::Sink;
 use crate::reading::{Hashed, Seen, Stoppable, hash, read_head};
 use crate::stop::{Stop, Stopped};
+pub(crate) use protocol::chain;
 
 /// What a person says about a file beside the file itself.
 #[derive(Debug, Clone, Default)]
@@ -408,18 +409,4 @@ impl Draft {
             );
         }
     }
-}
-
-/// An error with its causes in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let more = cause.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        next = cause.source();
-    }
-    text
 }

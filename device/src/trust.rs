@@ -11,6 +11,7 @@ use tuf::{Digest, Limits, TrustedState, UnixTime};
 use crate::layout::Layout;
 use crate::manager::{Manager, ManagerError};
 use crate::sync::Shared;
+pub use protocol::chain;
 
 /// What a person does about damaged trusted state.
 const WAY_BACK: &str = "nothing new is installed until it is repaired: stop the agent and run \
@@ -223,20 +224,4 @@ impl Trust {
     fn fault(&self) -> TrustFault {
         TrustFault::Trouble(self.trouble().unwrap_or_else(|| WAY_BACK.to_owned()))
     }
-}
-
-/// An error with its sources, in one line.
-#[must_use]
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        let words = source.to_string();
-        if !text.contains(&words) {
-            text.push_str(": ");
-            text.push_str(&words);
-        }
-        next = source.source();
-    }
-    text
 }

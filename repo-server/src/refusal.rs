@@ -10,6 +10,7 @@ use release::{Component, Version};
 use tuf::{Digest, UnixTime};
 
 use crate::limits;
+pub(crate) use protocol::chain;
 
 /// Why the repository does not do what was asked. The text is one sentence for a person.
 #[derive(Debug, thiserror::Error)]
@@ -336,16 +337,4 @@ impl From<anyhow::Error> for Refusal {
     fn from(error: anyhow::Error) -> Self {
         Self::Internal(error)
     }
-}
-
-/// An error and its causes in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }

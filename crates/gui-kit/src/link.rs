@@ -20,6 +20,7 @@ use crate::launch::{Launch, Launched};
 use crate::limits::{
     ANSWER_PATIENCE, COMMANDS, PENDING_EVENTS, READ_PATIENCE, REFRESH, RETRY_BASE, RETRY_CAP, SETTLE,
 };
+pub use protocol::chain;
 
 /// A future that a [`Service`] gives; boxed, since it is called once a second.
 pub type Reading<'a, T> = Pin<Box<dyn Future<Output = Result<T, control::Error>> + Send + 'a>>;
@@ -389,19 +390,6 @@ fn answer<S: Service>(shared: &Shared<S>, ticket: u64, result: Result<serde_json
         state.answers.push(Answer { ticket, result });
         true
     });
-}
-
-/// An error and what lies behind it, in one line.
-#[must_use]
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }
 
 /// How long ago, for "what is shown is from …".

@@ -16,6 +16,7 @@ use tracing::{info, warn};
 use tuf::Digest;
 
 use crate::credentials::{Error, FILE_LIMIT};
+use protocol::chain;
 
 /// How long the files must be left alone before they are read: a certificate and its key are two files.
 pub const SETTLE: Duration = Duration::from_millis(200);
@@ -143,15 +144,4 @@ fn contents(files: &[PathBuf]) -> Vec<Option<Digest>> {
                 .map(|bytes| Digest::of(&bytes))
         })
         .collect()
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }

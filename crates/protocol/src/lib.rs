@@ -10,6 +10,7 @@ pub mod author;
 pub mod control;
 pub mod device;
 pub mod enroll;
+mod error;
 mod event;
 mod id;
 mod identity;
@@ -21,6 +22,7 @@ mod report;
 mod secret;
 mod stamp;
 
+pub use error::chain;
 pub use event::{Event, Outcome, Step};
 pub use id::{IdError, UpdateId};
 pub use identity::{Identity, IdentityError, Role};

@@ -25,6 +25,7 @@ use crate::secrets::jitter;
 use pace::Breakers;
 
 pub(crate) use fetch::run as fetch;
+pub(crate) use protocol::chain;
 
 /// Where the database keeps that an operator has stopped the timer.
 const SWITCH: &str = "downloader";
@@ -292,18 +293,6 @@ async fn collect(gateway: &Gateway, state: &TrustedState) {
         Ok(Err(error)) => tracing::warn!(error = chain(&error), "old files could not be removed"),
         Err(error) => tracing::warn!(%error, "old files could not be removed"),
     }
-}
-
-/// An error and its causes in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }
 
 /// Refreshes the trusted state and, at the end, replaces what devices are served as a whole.
