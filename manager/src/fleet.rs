@@ -326,24 +326,37 @@ impl Fleet {
         ordered
     }
 
-    /// A device rolled an update back. Gives the reason if the update is to be stopped now: max(2, 5 %) of its
-    /// devices rolled it back (DESIGN section 6). Its devices are those that it fits.
-    pub(crate) fn rolled_back(&self, update: UpdateId, name: &Name, catalog: &Catalog) -> Option<String> {
+    /// A device rolled an update back.
+    pub(crate) fn rolled_back(&self, update: UpdateId, name: &Name) {
+        let mut rollbacks = self.rollbacks();
+        let names = rollbacks.entry(update).or_default();
+        if !names.contains(name) {
+            names.push(name.clone());
+        }
+    }
+
+    /// The reason if an update is to be stopped now: max(2, 5 %) of its devices rolled it back (DESIGN section 6). Its
+    /// devices are those that it fits.
+    pub(crate) fn to_be_stopped(&self, update: UpdateId, catalog: &Catalog) -> Option<String> {
         let offers: Vec<&Offer> = catalog.offers().filter(|offer| offer.update == update).collect();
         let meant = |device: &&Device| {
             let hello = device.hello.as_ref();
             hello.is_some_and(|hello| offers.iter().any(|offer| fits(offer, hello)))
         };
         let devices = self.devices().values().filter(meant).count();
-        let mut rollbacks = self.rollbacks();
-        let names = rollbacks.entry(update).or_default();
-        if !names.contains(name) {
-            names.push(name.clone());
-        }
-        if names.len() < tolerated(devices) || self.stops().contains_key(&update) {
+        let backs = self.rollback_count(&update);
+        if backs < tolerated(devices) || self.stopped(&update).is_some() {
             return None;
         }
-        Some(format!("{} of {devices} devices rolled it back", names.len()))
+        Some(format!("{backs} of {devices} devices rolled it back"))
+    }
+
+    /// What a device that rolled an update back told last, if one is known.
+    pub(crate) fn told_of(&self, update: &UpdateId) -> Option<DeviceOutcome> {
+        let devices = self.devices();
+        let mut last = devices.values().filter_map(|device| device.last.as_ref());
+        last.find(|last| last.update == *update && last.outcome == Outcome::RolledBack)
+            .cloned()
     }
 
     pub(crate) fn rollback_count(&self, update: &UpdateId) -> usize {
@@ -619,10 +632,15 @@ mod tests {
         let catalog = Catalog {
             newest: BTreeMap::from([(offer.release.component.clone(), vec![offer.clone()])]),
         };
-        assert_eq!(fleet.rolled_back(offer.update, &name("a"), &catalog), None);
-        assert_eq!(fleet.rolled_back(offer.update, &name("a"), &catalog), None);
-        let reason = fleet.rolled_back(offer.update, &name("b"), &catalog).unwrap();
-        assert_eq!(reason, "2 of 3 devices rolled it back");
+        let back = |device: &str| {
+            fleet.rolled_back(offer.update, &name(device));
+            fleet.to_be_stopped(offer.update, &catalog)
+        };
+        assert_eq!(back("a"), None);
+        assert_eq!(back("a"), None);
+        assert_eq!(back("b").unwrap(), "2 of 3 devices rolled it back");
+        fleet.stop(offer.update, "enough".into());
+        assert_eq!(back("c"), None, "it is stopped already");
     }
 
     #[test]

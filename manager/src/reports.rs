@@ -1,8 +1,8 @@
 //! Signed reports from devices: verified, written down, passed on.
 
 use protocol::author::RelayedReport;
-use protocol::device::{Problem, ReportsTaken};
-use protocol::{Name, Outcome, Report, SignedReport};
+use protocol::device::{ComponentState, DeviceOutcome, Problem, ReportsTaken};
+use protocol::{Name, Outcome, Report, SignedReport, UpdateId};
 use rusqlite::{OptionalExtension as _, params};
 use tuf::Digest;
 
@@ -39,15 +39,16 @@ pub(crate) async fn take(
         verified.push((signed, report));
     }
     let (device, key) = (name.clone(), hex::encode(&public_key));
-    let rows: Vec<(RelayedReport, u64)> = verified
+    let rows: Vec<Row> = verified
         .iter()
-        .map(|(signed, report)| {
-            let relayed = RelayedReport {
+        .map(|(signed, report)| Row {
+            relayed: RelayedReport {
                 report: signed.clone(),
                 sender: sender.clone(),
                 public_key: key.clone(),
-            };
-            (relayed, report.counter)
+            },
+            counter: report.counter,
+            rolled_back: rolled_back(report).map(|last| last.update),
         })
         .collect();
     let stored = gateway.database.run(move |db| store(db, &device, &rows)).await;
@@ -86,12 +87,23 @@ fn problem(code: &str, message: String) -> Problem {
     }
 }
 
+/// A verified report as it is written down.
+struct Row {
+    relayed: RelayedReport,
+    counter: u64,
+    /// The update that the device rolled back by itself.
+    rolled_back: Option<UpdateId>,
+}
+
+/// How an update ended, where the device rolled it back by itself and not because a person wanted it so.
+fn rolled_back(report: &Report) -> Option<DeviceOutcome> {
+    let last = outcome_of(report).filter(|last| last.outcome == Outcome::RolledBack)?;
+    let by_hand = |component: &ComponentState| component.component == last.component && component.held;
+    (!report.components.iter().any(by_hand)).then_some(last)
+}
+
 /// Writes what is new; a repetition is acknowledged and changes nothing.
-fn store(
-    db: &rusqlite::Connection,
-    device: &Name,
-    rows: &[(RelayedReport, u64)],
-) -> rusqlite::Result<(u64, Vec<u64>, bool)> {
+fn store(db: &rusqlite::Connection, device: &Name, rows: &[Row]) -> rusqlite::Result<(u64, Vec<u64>, bool)> {
     let held: Option<i64> = db
         .query_row(
             "SELECT report_counter FROM devices WHERE name = ?1",
@@ -101,10 +113,10 @@ fn store(
         .optional()?;
     let mut through = u64::try_from(held.unwrap_or(0)).unwrap_or(0);
     let (mut fresh, mut contradiction) = (Vec::new(), false);
-    for (relayed, counter) in rows {
-        let digest = Digest::of(relayed.report.report.as_bytes()).to_string();
-        let stored = i64::try_from(*counter).unwrap_or(i64::MAX);
-        if *counter <= through {
+    for row in rows {
+        let digest = Digest::of(row.relayed.report.report.as_bytes()).to_string();
+        let stored = i64::try_from(row.counter).unwrap_or(i64::MAX);
+        if row.counter <= through {
             let known: Option<String> = db
                 .query_row(
                     "SELECT digest FROM taken WHERE device = ?1 AND counter = ?2",
@@ -123,9 +135,16 @@ fn store(
             "DELETE FROM taken WHERE device = ?1 AND counter <= ?2",
             params![device.as_str(), stored - limits::REMEMBERED_REPORTS],
         )?;
-        enqueue(db, relayed)?;
-        through = *counter;
-        fresh.push(*counter);
+        enqueue(db, &row.relayed)?;
+        // With its report or not at all: a report that was acknowledged does not come again.
+        if let Some(update) = row.rolled_back {
+            db.execute(
+                "INSERT INTO rollbacks (update_id, device) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+                [&update.to_string(), device.as_str()],
+            )?;
+        }
+        through = row.counter;
+        fresh.push(row.counter);
     }
     let through_row = i64::try_from(through).unwrap_or(i64::MAX);
     db.execute(
@@ -146,39 +165,33 @@ async fn note(gateway: &Gateway, name: &Name, report: &Report) {
         .fleet
         .reported(name, report.counter, &report.components, last.as_ref());
     save_twin(gateway, name).await;
-    let Some(last) = last else { return };
-    if last.outcome != Outcome::RolledBack
-        || report
-            .components
-            .iter()
-            .any(|c| c.component == last.component && c.held)
-    {
-        return;
+    let Some(last) = rolled_back(report) else { return };
+    gateway.fleet.rolled_back(last.update, name);
+    if let Some(reason) = gateway.fleet.to_be_stopped(last.update, &gateway.catalog()) {
+        stop(gateway, &last, reason).await;
     }
-    let update = last.update;
-    let (id, device) = (update.to_string(), name.to_string());
-    let kept = gateway
-        .database
-        .run(move |db| {
-            db.execute(
-                "INSERT INTO rollbacks (update_id, device) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
-                [id, device],
-            )
-        })
-        .await;
-    if let Err(error) = kept {
-        tracing::error!(
-            error = crate::downloader::chain(&error),
-            "a roll back could not be written down"
-        );
-    }
-    if let Some(reason) = gateway.fleet.rolled_back(update, name, &gateway.catalog()) {
+}
+
+/// Stops what should have been stopped before the gateway ended: a kill may fall between a report and what follows.
+pub(crate) async fn stop_due(gateway: &Gateway) {
+    let catalog = gateway.catalog();
+    for offer in catalog.offers() {
+        let Some(reason) = gateway.fleet.to_be_stopped(offer.update, &catalog) else {
+            continue;
+        };
+        let last = gateway.fleet.told_of(&offer.update).unwrap_or(DeviceOutcome {
+            update: offer.update,
+            component: offer.release.component.clone(),
+            version: offer.release.version.clone(),
+            outcome: Outcome::RolledBack,
+            reason: None,
+        });
         stop(gateway, &last, reason).await;
     }
 }
 
 /// Stops offering a release that too many devices rolled back.
-async fn stop(gateway: &Gateway, last: &protocol::device::DeviceOutcome, reason: String) {
+async fn stop(gateway: &Gateway, last: &DeviceOutcome, reason: String) {
     gateway.fleet.stop(last.update, reason.clone());
     let (id, why) = (last.update.to_string(), reason.clone());
     let kept = gateway
@@ -232,5 +245,70 @@ pub(crate) async fn save_twin(gateway: &Gateway, name: &Name) {
             error = crate::downloader::chain(&error),
             "a device's state could not be written down"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::{Identity, Role};
+
+    use super::*;
+    use crate::database::Database;
+
+    fn row(counter: u64, rolled_back: Option<UpdateId>) -> Row {
+        Row {
+            relayed: RelayedReport {
+                report: SignedReport {
+                    report: format!("report {counter}"),
+                    key: Digest::of(b"key"),
+                    signature: String::new(),
+                },
+                sender: Identity {
+                    site: "plant".parse().unwrap(),
+                    role: Role::Device,
+                    name: "pump".parse().unwrap(),
+                },
+                public_key: String::new(),
+            },
+            counter,
+            rolled_back,
+        }
+    }
+
+    #[test]
+    fn a_roll_back_is_counted_with_its_report_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = Database::open(&dir.path().join("x.db")).unwrap();
+        let pump: Name = "pump".parse().unwrap();
+        let update = UpdateId::from_random([7; 16]);
+        let count = |sql: &'static str| {
+            let counted = database.run_now(|db| db.query_row(sql, [], |row| row.get::<_, i64>(0)));
+            counted.unwrap()
+        };
+        let kept = || {
+            (
+                count("SELECT report_counter FROM devices"),
+                count("SELECT COUNT(*) FROM outbox"),
+                count("SELECT COUNT(*) FROM rollbacks"),
+            )
+        };
+        let change = |sql: &'static str| database.run_now(|db| db.execute_batch(sql)).unwrap();
+        change(
+            "INSERT INTO devices (name, password, added) VALUES ('pump', 'x', 0);
+             CREATE TRIGGER full BEFORE INSERT ON rollbacks BEGIN SELECT RAISE(ABORT, 'the disk is full'); END",
+        );
+        let rows = [row(1, None), row(2, Some(update))];
+        assert!(database.run_now(|db| store(db, &pump, &rows)).is_err());
+        assert_eq!(kept(), (0, 0, 0), "nothing is acknowledged that did not count");
+        change("DROP TRIGGER full");
+        let (through, fresh, _) = database.run_now(|db| store(db, &pump, &rows)).unwrap();
+        assert_eq!((through, fresh), (2, vec![1, 2]));
+        assert_eq!(
+            kept(),
+            (2, 2, 1),
+            "what is acknowledged counts, whatever comes after it"
+        );
+        database.run_now(|db| store(db, &pump, &rows)).unwrap();
+        assert_eq!(kept(), (2, 2, 1));
     }
 }

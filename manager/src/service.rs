@@ -27,7 +27,7 @@ use crate::outbox::{self, Outbox};
 use crate::pulse::{self, Pulse};
 use crate::repository::Repository;
 use crate::secrets::{Passwords, Pepper, jitter};
-use crate::{enroll, limits, metrics, sender, socket};
+use crate::{enroll, limits, metrics, reports, sender, socket};
 
 /// Runs a gateway until `shutdown`.
 ///
@@ -41,6 +41,7 @@ pub async fn run(dir: &Path, shutdown: CancellationToken) -> Result<()> {
     let gateway = Arc::new(open(config, paths)?);
     let repositories = Arc::new(repositories(&gateway)?);
     load_fleet(&gateway)?;
+    reports::stop_due(&gateway).await;
 
     let devices = bind(gateway.config.listen_devices).await?;
     let joining = bind(gateway.config.listen_enroll).await?;
@@ -335,9 +336,7 @@ fn load_fleet(gateway: &Gateway) -> Result<()> {
         gateway.fleet.stop(update.parse::<UpdateId>()?, reason);
     }
     for (update, device) in pairs("SELECT update_id, device FROM rollbacks")? {
-        gateway
-            .fleet
-            .rolled_back(update.parse()?, &device.parse()?, &gateway.catalog());
+        gateway.fleet.rolled_back(update.parse()?, &device.parse()?);
     }
     Ok(())
 }

@@ -65,6 +65,41 @@ async fn two_roll_backs_stop_a_release_until_the_operator_resumes_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_killed_between_the_last_roll_back_and_the_stop_stops_the_release_when_it_starts() {
+    let mut site = Site::new(1).await;
+    site.publish("1.0");
+    let gateway = site.start().await;
+    for device in ["pump", "valve"] {
+        let device = Device::join(&site, &gateway, device).await;
+        let order = device.hello(&gateway).await.orders.remove(0);
+        device
+            .send(&gateway, &[device.report(1, &order, Outcome::RolledBack, "ab")])
+            .await;
+    }
+    gateway.stop().await;
+    // The reports and what they count are one transaction, the stop is a later one: without it.
+    let database = rusqlite::Connection::open(site.folder().join("state/manager.db")).unwrap();
+    let stops = || {
+        let count = database.query_row("SELECT COUNT(*) FROM stopped", [], |row| row.get::<_, i64>(0));
+        count.unwrap()
+    };
+    assert_eq!(database.execute("DELETE FROM stopped", []).unwrap(), 1);
+
+    let gateway = site.start().await;
+    let status = gateway.status().await;
+    let why = status.releases[0].stopped.clone().unwrap();
+    assert!(why.contains("2 of 2"), "{why}");
+    assert!(
+        status.alarms[0].contains("it did not start"),
+        "{:?}",
+        status.alarms
+    );
+    let third = Device::join(&site, &gateway, "third").await;
+    assert!(third.hello(&gateway).await.orders.is_empty());
+    assert_eq!(stops(), 1, "and it is written down");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_repeated_report_is_acknowledged_and_a_contradicting_one_raises_an_alarm() {
     let mut site = Site::new(1).await;
     site.publish("1.0");
