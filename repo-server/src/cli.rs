@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::Folder;
-use crate::{Config, Options, Server, backup, service};
+use crate::{Config, Options, Server, backup, online, service};
 
 /// The repository: stores and serves signed releases; can forge nothing.
 #[derive(Debug, Parser)]
@@ -43,6 +43,15 @@ enum Command {
         /// For programs.
         #[arg(long)]
         json: bool,
+    },
+    /// Makes a new key for snapshot and timestamp; it signs nothing before a root names it.
+    ///
+    /// The private half stays in the repository's folder. The author puts the public half into the next root: see
+    /// `admin-gui root replace`.
+    NewKey {
+        /// The repository's folder.
+        #[arg(long, value_name = "DIR")]
+        dir: PathBuf,
     },
     /// Lets a running repository write a copy of its database and files into a new folder.
     Backup {
@@ -93,6 +102,7 @@ fn run(command: Command) -> Result<()> {
         match command {
             Command::Run { dir, log } => serve(&dir, log).await,
             Command::Status { dir, json } => status(&dir, json).await,
+            Command::NewKey { dir } => new_key(&dir),
             Command::Backup { path, dir } => {
                 let path = std::path::absolute(path)?;
                 let mut client = Client::connect(&Folder::new(&dir).socket(), "repo-server").await?;
@@ -173,6 +183,18 @@ async fn status(dir: &Path, json: bool) -> Result<()> {
         text.push_str(&format!("\nwarning: {trouble}"));
     }
     say(&text)
+}
+
+fn new_key(dir: &Path) -> Result<()> {
+    let folder = Folder::new(dir);
+    service::identity(&folder, &Config::load(dir)?)?;
+    let made = online::make(&folder)?;
+    say(&format!(
+        "key {} is made; it signs nothing before a root names it.\n\
+         Bring {} to the author: admin-gui root replace online FILE",
+        made.id,
+        made.public.display()
+    ))
 }
 
 fn restore(backup: &Path, dir: &Path) -> Result<()> {

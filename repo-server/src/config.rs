@@ -83,10 +83,15 @@ impl Folder {
     pub fn tls_key(&self) -> PathBuf {
         self.dir.join("tls-key.pem")
     }
-    /// The key that signs snapshot and timestamp.
+    /// The key that signs snapshot and timestamp, as the site began.
     #[must_use]
     pub fn online_key(&self) -> PathBuf {
         self.dir.join("online-key.pem")
+    }
+    /// Further keys for the same, made here.
+    #[must_use]
+    pub fn online_keys(&self) -> PathBuf {
+        self.dir.join("online-keys")
     }
     /// The first trusted root, from the author.
     #[must_use]

@@ -10,6 +10,8 @@ pub const CONFIG_BYTES: u64 = 64 << 10;
 pub const ROOT_BYTES: u64 = 512 << 10;
 /// Lifetime of what this program signs (DESIGN section 4).
 pub const ONLINE_LIFETIME_SECONDS: i64 = 14 * 24 * 3600;
+/// Online keys in the folder: one in force, one to come, and a few that were made and never named.
+pub const ONLINE_KEYS: usize = 16;
 /// How long a signature is left alone before it is renewed (DESIGN section 4).
 pub const RENEW_AFTER_SECONDS: i64 = 12 * 3600;
 /// How often the program looks whether something is due: renewal, lease, collection.

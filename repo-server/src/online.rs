@@ -1,20 +1,114 @@
-//! The online key: signs which of the author's files are the newest, and nothing else.
+//! The online keys: they sign which of the author's files are the newest, and nothing else.
+//!
+//! `online-key.pem` is the one that the site began with; [`make`] puts further ones into `online-keys/`. Which of them
+//! signs is the root's word alone: a new key lies there unused until a root names it, and the key that it replaces is
+//! removed once that root is in force.
 
-use std::path::Path;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::pki_types::pem::PemObject as _;
+use tracing::{info, warn};
 use tuf::editor::{SnapshotEditor, TimestampEditor};
-use tuf::{Ed25519Signer, Role, Root, Signer, Targets, UnixTime};
+use tuf::schema::RoleKeys;
+use tuf::{Ed25519Signer, KeyId, Role, Root, Signer, Targets, UnixTime};
+use zeroize::Zeroizing;
 
 use crate::Refusal;
-use crate::limits::ONLINE_LIFETIME_SECONDS;
+use crate::config::Folder;
+use crate::limits::{ONLINE_KEYS, ONLINE_LIFETIME_SECONDS};
+use crate::refusal::chain;
 
-/// The key that signs snapshot and timestamp.
+/// The keys that sign snapshot and timestamp.
 #[derive(Debug)]
 pub(crate) struct Online {
+    folder: Folder,
+    held: Mutex<Arc<Vec<Held>>>,
+}
+
+/// A key and where it lies.
+#[derive(Debug)]
+struct Held {
+    path: PathBuf,
     signer: Ed25519Signer,
+}
+
+/// A key that was made: its id, its file, and its public half for the author.
+#[derive(Debug)]
+pub(crate) struct Made {
+    pub(crate) id: KeyId,
+    pub(crate) public: PathBuf,
+}
+
+/// Makes a further online key. Nothing is signed with it before a root names it.
+pub(crate) fn make(folder: &Folder) -> Result<Made> {
+    let held = read_all(folder)?.len();
+    ensure!(
+        held < ONLINE_KEYS,
+        "there are {held} online keys already: remove those that no root will name from {}",
+        folder.online_keys().display()
+    );
+    let (signer, pkcs8) = Ed25519Signer::generate()?;
+    let key = signer.public_key();
+    let short = short(key.id());
+    durable::create_dir(folder.online_keys(), 0o700)?;
+    let body = Zeroizing::new(BASE64_STANDARD.encode(&*pkcs8));
+    let pem = Zeroizing::new(format!(
+        "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n",
+        *body
+    ));
+    durable::replace(
+        folder.online_keys().join(format!("{short}.pem")),
+        pem.as_bytes(),
+        0o600,
+    )?;
+    let public = folder.dir.join(format!("online-{short}.pub"));
+    durable::replace(&public, serde_json::to_vec_pretty(key.object())?, 0o644)?;
+    Ok(Made { id: key.id(), public })
+}
+
+/// As people compare it.
+fn short(id: KeyId) -> String {
+    id.to_string().chars().take(8).collect()
+}
+
+/// Every key of the folder.
+fn read_all(folder: &Folder) -> Result<Vec<Held>> {
+    let mut paths = Vec::new();
+    if folder.online_key().exists() {
+        paths.push(folder.online_key());
+    }
+    if let Ok(entries) = std::fs::read_dir(folder.online_keys()) {
+        let mut more: Vec<PathBuf> = entries
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|path| path.extension().is_some_and(|ending| ending == "pem"))
+            .take(ONLINE_KEYS)
+            .collect();
+        more.sort();
+        paths.append(&mut more);
+    }
+    ensure!(
+        !paths.is_empty(),
+        "there is no key at {}: bring it back from the copy of this folder, or make one with `repo-server new-key`",
+        folder.online_key().display()
+    );
+    paths.into_iter().map(Held::load).collect()
+}
+
+impl Held {
+    /// Reads a key (ed25519, PKCS#8 in PEM, mode 0600).
+    fn load(path: PathBuf) -> Result<Self> {
+        let pem = Zeroizing::new(durable::read_private(&path)?);
+        let key = PrivatePkcs8KeyDer::from_pem_slice(&pem)
+            .with_context(|| format!("{} is not a private key in PKCS#8 and PEM", path.display()))?;
+        let signer = Ed25519Signer::from_pkcs8(key.secret_pkcs8_der())
+            .with_context(|| format!("{} cannot sign", path.display()))?;
+        Ok(Self { path, signer })
+    }
 }
 
 /// Below which versions nothing may be signed.
@@ -34,14 +128,12 @@ pub(crate) struct OnlineFiles {
 }
 
 impl Online {
-    /// Reads the key (ed25519, PKCS#8 in PEM, mode 0600).
-    pub(crate) fn load(path: &Path) -> Result<Self> {
-        let pem = durable::read_private(path)?;
-        let key = PrivatePkcs8KeyDer::from_pem_slice(&pem)
-            .with_context(|| format!("{} is not a private key in PKCS#8 and PEM", path.display()))?;
-        let signer = Ed25519Signer::from_pkcs8(key.secret_pkcs8_der())
-            .with_context(|| format!("{} cannot sign", path.display()))?;
-        Ok(Self { signer })
+    /// Reads the keys of the folder.
+    pub(crate) fn load(folder: &Folder) -> Result<Self> {
+        Ok(Self {
+            held: Mutex::new(Arc::new(read_all(folder)?)),
+            folder: folder.clone(),
+        })
     }
 
     /// Signs snapshot and timestamp over `targets`.
@@ -56,7 +148,11 @@ impl Online {
         now: UnixTime,
     ) -> Result<OnlineFiles, Refusal> {
         let (targets, targets_bytes) = targets;
-        self.check_keys(root)?;
+        let held = self.held_for(root)?;
+        let (snapshot_key, timestamp_key) = (
+            key_for(&held, "snapshot", &root.snapshot)?,
+            key_for(&held, "timestamp", &root.timestamp)?,
+        );
         for (role, expires) in [("root", root.expires), ("targets", targets.expires)] {
             if expires <= now {
                 return Err(Refusal::Expired { role, at: expires });
@@ -72,14 +168,14 @@ impl Online {
         let snapshot = SnapshotEditor::new(snapshot_version, expires)
             .role(&Role::Targets, targets.version, targets_bytes)
             .build()?
-            .sign(&self.signer)
+            .sign(snapshot_key)
             .map_err(failed)?
             .bytes();
         let timestamp_version = next(last.timestamp, now);
         let timestamp = TimestampEditor::new(timestamp_version, expires, snapshot_version, &snapshot)
             .signed_at(now)
             .build()?
-            .sign(&self.signer)
+            .sign(timestamp_key)
             .map_err(failed)?
             .bytes();
         Ok(OnlineFiles {
@@ -90,19 +186,68 @@ impl Online {
         })
     }
 
-    /// The root must name our key for both roles.
-    fn check_keys(&self, root: &Root) -> Result<(), Refusal> {
-        let key = self.signer.public_key();
-        for (role, keys) in [("snapshot", &root.snapshot), ("timestamp", &root.timestamp)] {
-            if !keys.keyids.contains(&key.id()) {
-                return Err(Refusal::KeyNotTrusted {
-                    key: key.id().to_string(),
-                    role,
-                });
+    /// The keys at hand; read again where this root names one that was made since.
+    fn held_for(&self, root: &Root) -> Result<Arc<Vec<Held>>, Refusal> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = |keys: &RoleKeys| held.iter().any(|key| names(keys, key));
+        if !known(&root.snapshot) || !known(&root.timestamp) {
+            *held = Arc::new(read_all(&self.folder)?);
+        }
+        Ok(Arc::clone(&held))
+    }
+
+    /// Removes the keys that `before` named and `after`, now in force, does not: nobody may sign with them any more.
+    pub(crate) fn retire(&self, before: &Root, after: &Root) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let named = |root: &Root, key: &Held| names(&root.snapshot, key) || names(&root.timestamp, key);
+        let over: Vec<&Held> = held
+            .iter()
+            .filter(|key| named(before, key) && !named(after, key))
+            .collect();
+        if over.is_empty() {
+            return;
+        }
+        for key in over {
+            let id = short(key.signer.public_key().id());
+            match durable::remove_file(&key.path) {
+                Ok(_) => {
+                    info!(target: "drover", key = id, "the online key that the new root replaces is removed");
+                }
+                Err(error) => warn!(
+                    key = id,
+                    error = chain(&error),
+                    "a replaced online key is still there"
+                ),
             }
         }
-        Ok(())
+        if let Ok(again) = read_all(&self.folder) {
+            *held = Arc::new(again);
+        }
     }
+}
+
+/// Whether a role lists a key.
+fn names(keys: &RoleKeys, key: &Held) -> bool {
+    keys.keyids.contains(&key.signer.public_key().id())
+}
+
+/// The key that signs a role: one that the root names, for a role that one key can sign.
+fn key_for<'a>(held: &'a [Held], role: &'static str, keys: &RoleKeys) -> Result<&'a Ed25519Signer, Refusal> {
+    let found = held.iter().find(|key| names(keys, key));
+    let alone = keys.threshold.get() == 1;
+    found
+        .filter(|_| alone)
+        .map(|key| &key.signer)
+        .ok_or_else(|| Refusal::KeyNotTrusted {
+            role,
+            held: list(held.iter().map(|key| key.signer.public_key().id())),
+            named: list(keys.keyids.iter().copied()),
+            threshold: keys.threshold.get(),
+        })
+}
+
+fn list(ids: impl Iterator<Item = KeyId>) -> String {
+    ids.map(short).collect::<Vec<_>>().join(", ")
 }
 
 fn next(last: u64, now: UnixTime) -> u64 {

@@ -164,6 +164,13 @@ impl Repository {
                 current,
             });
         }
+        let root = core.trusted.root().version;
+        if let Some((offered, _)) = new.roots.first().filter(|(version, _)| *version <= root) {
+            return Err(Refusal::RootConflict {
+                offered: *offered,
+                current: root,
+            });
+        }
         if let Some((version, _)) = &new.targets
             && *version != current.saturating_add(1)
         {

@@ -200,16 +200,30 @@ pub enum Refusal {
     /// Delegations are for a later version.
     #[error("{0} is not the top-level targets role: this version takes no delegated roles")]
     Delegated(String),
+    /// Somebody else's root came first.
+    #[error(
+        "the repository is at root {current} already; {offered}.root.json does not follow it: make it anew"
+    )]
+    RootConflict {
+        /// The version that was offered.
+        offered: u64,
+        /// The version in force.
+        current: u64,
+    },
     /// Our key may not sign.
     #[error(
-        "the root does not name this repository's online key {key} for {role}: \
-         put the key that it names into online-key.pem, or publish a root that names this one"
+        "the root wants {threshold} of {named} for {role}, and this repository has {held}: make the root name one of \
+         its keys alone (`repo-server new-key` makes a new one), or bring back the key that it names"
     )]
     KeyNotTrusted {
-        /// Our key.
-        key: String,
         /// The role.
         role: &'static str,
+        /// Our keys.
+        held: String,
+        /// The root's.
+        named: String,
+        /// How many of them must sign.
+        threshold: u32,
     },
     /// Too old to be signed.
     #[error("the {role} role expired on {at}: the author must sign it again")]
@@ -275,6 +289,7 @@ impl Refusal {
             Self::UploadQuota => ("upload-quota", StatusCode::INSUFFICIENT_STORAGE),
             Self::DiskFull => ("disk-full", StatusCode::INSUFFICIENT_STORAGE),
             Self::Conflict { .. } => ("conflict", StatusCode::CONFLICT),
+            Self::RootConflict { .. } => ("conflict", StatusCode::CONFLICT),
             Self::NotNext(_) => ("not-next", StatusCode::UNPROCESSABLE_ENTITY),
             Self::Verification(_) => ("verification", StatusCode::UNPROCESSABLE_ENTITY),
             Self::MissingTarget { .. } => ("missing-target", StatusCode::UNPROCESSABLE_ENTITY),

@@ -96,7 +96,7 @@ impl Repository {
         let mut database = Database::open(&folder.database())?;
         let boot_id = mtls::stamp().boot_id;
         let lease = Lease::take(&folder.lock(), &mut database, clock.now().now, &boot_id)?;
-        let online = Online::load(&folder.online_key())?;
+        let online = Online::load(folder)?;
         let trusted = load_trusted(folder, &mut database)?;
         if let Some(floor) = trusted.not_before() {
             clock.set_floor(floor);
@@ -315,7 +315,10 @@ impl Repository {
         more(&change)?;
         change.commit()?;
 
-        core.trusted = prepared.trusted;
+        let before = std::mem::replace(&mut core.trusted, prepared.trusted);
+        if before.root().version < core.trusted.root().version {
+            self.online.retire(before.root(), core.trusted.root());
+        }
         core.listing = prepared.listing;
         core.recovering = false;
         core.wanted.clear();

@@ -1,6 +1,8 @@
 //! From upload to visible, and every reason why not.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Command;
 
 use protocol::author::Receipt;
 use protocol::device::Problem;
@@ -9,7 +11,7 @@ use repo_server::check::as_client;
 use reqwest::StatusCode;
 use tuf::editor::RootEditor;
 use tuf::schema::Hashes;
-use tuf::{Digest, Ed25519Signer, Signer, TrustedState};
+use tuf::{Digest, Ed25519Signer, PublicKey, Signer, TrustedState};
 
 use crate::site::{DAY, NOW, Running, Sample, Site, role_file, sample, version_of};
 
@@ -412,6 +414,99 @@ async fn a_root_that_names_another_online_key_is_refused_until_that_key_is_here(
     }
     let client = as_client(&state, &files, NOW, &tuf::Limits::default()).unwrap();
     assert_eq!(client.root().version, 2);
+}
+
+/// A root of the author's with other online keys, signed by the root key.
+fn root_with_online(site: &Site, version: u64, snapshot: &PublicKey, timestamp: &PublicKey) -> Vec<u8> {
+    let author = site.author.lock().unwrap();
+    RootEditor::from_existing(&author.root)
+        .unwrap()
+        .version(version)
+        .set_keys(&tuf::Role::Snapshot, vec![snapshot.clone()], 1)
+        .set_keys(&tuf::Role::Timestamp, vec![timestamp.clone()], 1)
+        .build()
+        .unwrap()
+        .sign(&author.root_key)
+        .unwrap()
+        .bytes()
+}
+
+/// `repo-server new-key`: the key's public half, as the author gets it.
+fn new_online_key(site: &Site) -> PublicKey {
+    let before = public_files(site);
+    let made = Command::new(env!("CARGO_BIN_EXE_repo-server"))
+        .args(["new-key", "--dir"])
+        .arg(site.repository())
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let new = public_files(site)
+        .into_iter()
+        .find(|path| !before.contains(path))
+        .unwrap();
+    PublicKey::from_object(serde_json::from_slice(&std::fs::read(new).unwrap()).unwrap()).unwrap()
+}
+
+fn public_files(site: &Site) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(site.repository()).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths
+        .filter(|path| path.extension().is_some_and(|ending| ending == "pub"))
+        .collect()
+}
+
+#[tokio::test]
+async fn a_running_repository_signs_with_the_keys_that_the_newest_root_names_and_drops_the_old() {
+    let site = Site::new();
+    let running = site.start().await;
+    running.release(&sample("1.0.0", 1)).await;
+    let (snapshot, timestamp) = (new_online_key(&site), new_online_key(&site));
+    let old = site.repository().join("online-key.pem");
+    assert!(old.exists());
+    let mut request = running.request(&site.next_targets(|editor| editor));
+    request.expects = 1;
+    request.targets.clear();
+    let root = root_with_online(&site, 2, &snapshot, &timestamp);
+    request.roots = vec![role_file("2.root.json", &root)];
+    let send = async |request: &protocol::author::Publish| {
+        running.post(Some(Role::Author), "/api/v1/publish", request).await
+    };
+    let response = send(&request).await;
+    assert_eq!(
+        response.status(),
+        StatusCode::OK,
+        "{}",
+        response.text().await.unwrap()
+    );
+    assert!(!old.exists(), "a replaced key stays where a thief finds it");
+
+    // Each role by its own key.
+    let visible = running.server.repository().visible();
+    for (file, key) in [("snapshot.json", &snapshot), ("timestamp.json", &timestamp)] {
+        let (name, bytes) = visible
+            .metadata
+            .iter()
+            .find(|(name, _)| name.ends_with(file))
+            .unwrap();
+        let text = String::from_utf8(bytes.bytes.to_vec()).unwrap();
+        let other = if *key == snapshot { &timestamp } else { &snapshot };
+        assert!(text.contains(&key.id().to_string()), "{name}");
+        assert!(!text.contains(&other.id().to_string()), "{name}");
+    }
+    // Of two roots with one number, the second is told that it came late.
+    let late = root_with_online(&site, 2, &timestamp, &timestamp);
+    request.roots = vec![role_file("2.root.json", &late)];
+    let (status, problem) = crate::site::problem(send(&request).await).await;
+    assert_eq!(
+        (status, problem.code.as_str()),
+        (StatusCode::CONFLICT, "conflict")
+    );
+    running.server.stop().await;
+
+    // It starts again with what is left.
+    let running = site.start().await;
+    assert!(running.server.repository().trouble().is_none());
+    running.server.stop().await;
 }
 
 #[tokio::test]
