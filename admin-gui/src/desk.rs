@@ -108,6 +108,9 @@ pub enum LookError {
     /// The trust cannot be kept.
     #[error("cannot keep what was verified")]
     Trust(#[from] durable::TrustError),
+    /// A verified root cannot be kept.
+    #[error("cannot keep a new root")]
+    Disk(#[source] durable::Error),
     /// The trust cannot be reserved for this program.
     #[error("cannot reserve the folder with what was verified")]
     Lock(#[source] std::io::Error),
@@ -239,10 +242,24 @@ impl Desk {
         let state = self.trust.load()?;
         let had_timestamp = state.timestamp().is_some();
         let now = self.senses.now();
-        let (state, outcome) =
-            durable::refresh(&self.trust, state, &self.repository, now, Limits::default()).await;
+        let mut roots = Vec::new();
+        let keep_roots = |file: &str, bytes: &[u8]| {
+            if file.ends_with(".root.json") {
+                roots.push((file.to_owned(), bytes.to_vec()));
+            }
+        };
+        let (state, outcome) = durable::refresh_with(
+            &self.trust,
+            state,
+            &self.repository,
+            now,
+            Limits::default(),
+            keep_roots,
+        )
+        .await;
+        self.keep_roots(&roots)?;
         match outcome {
-            Ok(_) => Ok(View::new(state, false)),
+            Ok(()) => Ok(View::new(state, false)),
             Err(durable::RefreshError::Verify(tuf::Error::Missing { file })) if file == "timestamp.json" => {
                 if had_timestamp {
                     let source = tuf::Error::Missing { file };
@@ -257,6 +274,18 @@ impl Desk {
             Err(durable::RefreshError::Verify(source)) => Err(judge(source)),
             Err(durable::RefreshError::Fetch(error)) => Err(error.into()),
             Err(durable::RefreshError::Trust(error)) => Err(error.into()),
+        }
+    }
+
+    /// Roots that were verified lie in `roots/` for good, and the newest as `root.json`: the one that devices are
+    /// given, and that drafts are read against.
+    fn keep_roots(&self, roots: &[(String, Vec<u8>)]) -> Result<(), LookError> {
+        for (file, bytes) in roots {
+            durable::replace(self.folder.roots().join(file), bytes, 0o644).map_err(LookError::Disk)?;
+        }
+        match roots.last() {
+            Some((_, newest)) => durable::replace(self.folder.root(), newest, 0o644).map_err(LookError::Disk),
+            None => Ok(()),
         }
     }
 
@@ -319,10 +348,11 @@ impl Desk {
     /// # Errors
     /// [`UnlockError`] says whether the file, the passphrase or the root is at fault.
     pub fn unlock(&self, passphrase: &Passphrase) -> Result<Unlocked, UnlockError> {
-        let path = self.folder.targets_key();
-        let key = AuthorKey::open(&path, passphrase)?;
-        let (found, state) = (key.public_key().id(), self.trust.load()?);
+        let state = self.trust.load()?;
         let root = state.root();
+        let path = self.folder.key_for(&root.targets, self.folder.targets_key());
+        let key = AuthorKey::open(&path, passphrase)?;
+        let found = key.public_key().id();
         if !root.targets.keyids.contains(&found) {
             let file = path.display().to_string();
             return Err(UnlockError::NotTrusted {
@@ -330,6 +360,11 @@ impl Desk {
                 found,
                 root: root.version,
             });
+        }
+        // Folders of earlier versions have no public half beside it.
+        let public = path.with_extension("pub");
+        if !public.exists() {
+            let _ = crate::keyring::write_public(&public, &key.public_key());
         }
         Ok(Unlocked {
             desk: self.clone(),
@@ -363,6 +398,11 @@ pub struct Unlocked {
 }
 
 impl Unlocked {
+    /// Every open key, in the order in which they sign.
+    pub(crate) fn signers(&self) -> [&dyn tuf::Signer; 1] {
+        [&*self.key]
+    }
+
     /// The key that will sign.
     #[must_use]
     pub fn signer(&self) -> KeyId {

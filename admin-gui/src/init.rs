@@ -9,6 +9,7 @@ use protocol::{Name, Role};
 use tuf::{Digest, Ed25519Signer, Signer as _, UnixTime};
 
 use crate::config::{Config, Folder};
+use crate::keyring::write_public;
 use crate::limits::{ROOT_SECONDS, TARGETS_SECONDS};
 use crate::passphrase::{Passphrase, PassphraseError};
 use crate::place::Place;
@@ -216,8 +217,13 @@ fn build(plan: &Plan, at: &Path, passphrase: &Passphrase, now: UnixTime) -> Resu
     let author = Folder::new(&at.join("author"));
     material.author(&author)?;
     secret(&author.ca_key(), &seal(&material.ca.key_der(), passphrase)?)?;
-    secret(&author.root_key(), &seal(&root_pkcs8, passphrase)?)?;
-    secret(&author.targets_key(), &seal(&targets_pkcs8, passphrase)?)?;
+    for (path, pkcs8, key) in [
+        (author.root_key(), &root_pkcs8, &root_key),
+        (author.targets_key(), &targets_pkcs8, &targets_key),
+    ] {
+        secret(&path, &seal(pkcs8, passphrase)?)?;
+        write_public(&path.with_extension("pub"), &key.public_key())?;
+    }
     let repository = at.join("repository");
     material.repository(&repository)?;
     secret(&repository.join("online-key.pem"), &plain_pem(&online_pkcs8)?)?;

@@ -15,12 +15,15 @@
 
 mod address;
 pub mod catalogue;
+pub mod ceremony;
 pub mod cli;
 pub mod config;
 pub mod desk;
 pub mod draft;
 pub mod fleet;
 pub mod init;
+pub mod keyring;
+pub mod keys;
 pub mod limits;
 pub mod maintain;
 pub mod package;

@@ -13,6 +13,13 @@ pub const RSA_BITS: usize = 3072;
 /// Most RSA bits that are accepted: twice as long signs eight times slower.
 pub const RSA_BITS_MAX: usize = 8192;
 
+/// Characters of a key id by which people tell keys apart: 32 bits, and no two that a site has are alike.
+pub const SHORT_KEY: usize = 8;
+/// Bytes of the public half of a key: an RSA key of 8192 bits in PEM has 1.5 kB.
+pub const PUBLIC_KEY_BYTES: u64 = 16 << 10;
+/// Public halves looked at in one folder.
+pub const KEYS_IN_A_FOLDER: usize = 256;
+
 /// Bytes of `author.toml`.
 pub const CONFIG_BYTES: u64 = 64 << 10;
 /// Bytes of `update.toml`.

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 
 use protocol::author::{Receipt, Recover, RoleFile};
 use protocol::{Event, Step, UpdateId};
-use release::{Component, Form, Release, Version, Withdrawn};
-use serde_json::json;
-use tuf::{Digest, Role, Signer as _, UnixTime};
+use release::{Component, Form, Release, Version};
+use tuf::{Digest, KeyId, Role, UnixTime};
 
+use crate::ceremony::mark_withdrawn;
 use crate::desk::{Desk, LookError, Unlocked, View};
 use crate::draft::{Draft, Options, chain};
 use crate::limits::{CONFLICT_TRIES, ROOT_SECONDS, TARGETS_SECONDS};
@@ -130,21 +130,11 @@ impl Unlocked {
             .cloned()
             .ok_or_else(|| PublishError::NoSuchRelease(name()))?;
         let at = desk.senses.now();
-        // In place, so that fields which this program does not know stay.
-        let described = target
-            .custom
-            .as_mut()
-            .and_then(|custom| custom.get_mut(Release::KEY));
-        if let Some(described) = described {
-            described["withdrawn"] = json!(Withdrawn {
-                at,
-                reason: reason.to_owned()
-            });
-        }
+        mark_withdrawn(&mut target, at, reason);
         let release = Release::from_custom(target.custom.as_ref().unwrap_or(&serde_json::Value::Null))?;
         let expires = at.plus_seconds(TARGETS_SECONDS);
         let (base, root) = (desk.base_targets(&view)?, view.state.root());
-        let targets = roles::next_targets(&base, &*self.key, expires, root, |editor| {
+        let targets = roles::next_targets(&base, &self.signers(), expires, root, |editor| {
             editor.add_target(&listed.path, &target)
         })?;
         let event = desk.withdrawn(&release, reason);
@@ -177,7 +167,13 @@ impl Unlocked {
     pub async fn renew(&self, what: Renewal, passphrase: &Passphrase) -> Result<Published, RenewError> {
         let root_key = match what {
             Renewal::Targets => None,
-            _ => Some(AuthorKey::open(&self.desk.folder.root_key(), passphrase)?),
+            _ => {
+                let folder = &self.desk.folder;
+                let root = self.desk.remembered().map_err(LookError::from);
+                let root = root.map_err(PublishError::from)?.state.root().clone();
+                let file = folder.key_for(&root.root, folder.root_key());
+                Some(AuthorKey::open(&file, passphrase)?)
+            }
         };
         let outcome = self.renew_once(what, root_key.as_ref()).await;
         Ok(self.record(
@@ -209,7 +205,7 @@ impl Unlocked {
             Renewal::Root if view.targets_version() > 0 => None,
             _ => Some(roles::next_targets(
                 &base,
-                &*self.key,
+                &self.signers(),
                 now.plus_seconds(TARGETS_SECONDS),
                 view.state.root(),
                 |editor| editor,
@@ -222,9 +218,6 @@ impl Unlocked {
             target: None,
         };
         let receipt = desk.make_visible(&change, None, &[]).await?;
-        if let Some(root) = change.roots.last() {
-            durable::replace(desk.folder.root(), root.body.as_bytes(), 0o644)?;
-        }
         let mut warnings = Vec::new();
         desk.confirm(&change, &receipt, &mut warnings).await?;
         Ok(Published {
@@ -243,7 +236,25 @@ impl Unlocked {
         entry: &Entry,
         outcome: Result<Published, PublishError>,
     ) -> Result<Published, PublishError> {
-        let now = self.desk.senses.now();
+        self.desk.note(entry, self.signer(), outcome)
+    }
+}
+
+/// What is written into the record of uploads.
+pub(crate) struct Entry {
+    pub(crate) action: Action,
+    pub(crate) subject: Option<(Component, Version)>,
+}
+
+impl Desk {
+    /// Writes a try into the record of uploads; a record that cannot be written is a warning.
+    pub(crate) fn note(
+        &self,
+        entry: &Entry,
+        signer: KeyId,
+        outcome: Result<Published, PublishError>,
+    ) -> Result<Published, PublishError> {
+        let now = self.senses.now();
         let published = outcome.as_ref().ok();
         let release = published.and_then(|published| published.release.as_ref());
         let receipt: Option<&Receipt> = published.map(|published| &published.receipt);
@@ -258,15 +269,15 @@ impl Unlocked {
             update: release.and_then(|release| release.update_id.parse().ok()),
             digest: None,
             size: None,
-            signer: self.key.public_key().id(),
-            author: self.desk.author.clone(),
+            signer,
+            author: self.author.clone(),
             failure: outcome.as_ref().err().map(|error| chain(error)),
             receipt: receipt.cloned(),
             events: published
                 .map(|published| published.events.clone())
                 .unwrap_or_default(),
         };
-        let written = record::append(&self.desk.folder.records(), &record);
+        let written = record::append(&self.folder.records(), &record);
         outcome.map(|mut published| {
             if let Err(error) = written {
                 published.warnings.push(format!(
@@ -277,11 +288,6 @@ impl Unlocked {
             published
         })
     }
-}
-
-struct Entry {
-    action: Action,
-    subject: Option<(Component, Version)>,
 }
 
 impl Desk {
@@ -320,7 +326,7 @@ impl Desk {
     }
 
     /// The newest targets role, from the repository or from this desk, and its version (0: not published yet).
-    fn newest_targets(&self, view: &View) -> Result<(u64, Vec<u8>), PublishError> {
+    pub(crate) fn newest_targets(&self, view: &View) -> Result<(u64, Vec<u8>), PublishError> {
         let verified = view.state.raw(&Role::Targets);
         let max = tuf::Limits::default().targets_length;
         let own = match durable::read_limited(self.folder.targets(), max) {

@@ -253,7 +253,7 @@ impl Run<'_> {
         let expires = desk.senses.now().plus_seconds(TARGETS_SECONDS);
         let base = desk.base_targets(view)?;
         let root = view.state.root();
-        let targets = roles::next_targets(&base, &*self.unlocked.key, expires, root, |editor| {
+        let targets = roles::next_targets(&base, &self.unlocked.signers(), expires, root, |editor| {
             editor.add_target(path.as_str(), &target)
         })?;
         Ok(Change {

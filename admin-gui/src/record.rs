@@ -25,6 +25,8 @@ pub enum Action {
     Withdraw,
     /// Roles were signed again with a later expiry.
     Renew,
+    /// A root that changes who may sign.
+    Root,
 }
 
 impl fmt::Display for Action {
@@ -33,6 +35,7 @@ impl fmt::Display for Action {
             Self::Publish => "publish",
             Self::Withdraw => "withdraw",
             Self::Renew => "renew",
+            Self::Root => "root",
         })
     }
 }

@@ -96,13 +96,16 @@ pub fn first_targets(targets: &dyn Signer, expires: UnixTime) -> Result<Vec<u8>,
 /// [`RolesError`].
 pub fn next_targets(
     base: &[u8],
-    targets: &dyn Signer,
+    signers: &[&dyn Signer],
     expires: UnixTime,
     root: &Root,
     change: impl FnOnce(TargetsEditor) -> TargetsEditor,
 ) -> Result<SignedRole, RolesError> {
     let editor = TargetsEditor::from_existing(base)?.expires(expires);
-    let signed = change(editor).build()?.sign(targets)?;
+    let mut signed = change(editor).build()?.into_signed()?;
+    for signer in signers {
+        signed = signed.sign(*signer)?;
+    }
     // What clients would refuse is not sent: one key may not be enough, or not be the right one any more.
     signed.check(&root.targets, &root.keys)?;
     SignedRole::new(&Role::Targets, signed.view()?.version, expires, signed.bytes())

@@ -185,6 +185,12 @@ fn shows(view: &View, change: &Change) -> Result<(), String> {
         Some(newest) if root < version_of(&newest.name) => {
             Err(format!("it serves root {root}, not {}", newest.name))
         }
+        Some(newest)
+            if root == version_of(&newest.name)
+                && view.state.raw(&Role::Root) != Some(newest.body.as_bytes()) =>
+        {
+            Err(format!("it serves another {}", newest.name))
+        }
         _ => Ok(()),
     }
 }

@@ -9,6 +9,8 @@ use protocol::Name;
 use release::{Arch, Component, Health, How, Version};
 
 use crate::address::{host, host_port};
+use crate::cli::keys::NewKey;
+use crate::cli::root::RootCommand;
 use crate::draft::Options;
 use crate::passphrase::Source;
 use crate::signing::KeyType;
@@ -43,6 +45,13 @@ pub enum Command {
     Reports(Common),
     /// Show the seven latency types of the last updates
     Latency(Latency),
+    /// Show which keys may sign, whose they are and where
+    Keys(Common),
+    /// Make a key for one person: NAME.pem, encrypted, and its public half NAME.pub
+    NewKey(NewKey),
+    /// Change who may sign: add, remove and replace keys, by a draft that is signed in turns
+    #[command(subcommand)]
+    Root(RootCommand),
     /// Sign root and targets again with a later expiry
     Renew(Renew),
     /// Hand a repository that was restored from a backup what it has forgotten

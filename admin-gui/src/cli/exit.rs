@@ -14,9 +14,11 @@
 
 use std::error::Error;
 
+use crate::ceremony::{ChangeError, DraftError as RootDraftError, RootError};
 use crate::desk::{DeskError, LookError, UnlockError};
 use crate::draft::DraftError;
 use crate::init::InitError;
+use crate::keyring::{NewKeyError, PublicFileError};
 use crate::maintain::{RecoverError, RenewError};
 use crate::passphrase::PassphraseError;
 use crate::publish::PublishError;
@@ -50,6 +52,11 @@ fn of(cause: &(dyn Error + 'static)) -> Option<u8> {
             RenewError::Key(_) => Some(KEY),
             RenewError::Publish(error) => Some(publish(error)),
         })
+        .or_else(|| cause.downcast_ref().map(root))
+        .or_else(|| cause.downcast_ref().map(root_draft))
+        .or_else(|| cause.downcast_ref().map(new_key))
+        .or_else(|| cause.is::<ChangeError>().then_some(CHECK))
+        .or_else(|| cause.is::<PublicFileError>().then_some(KEY))
         .or_else(|| cause.is::<super::Trouble>().then_some(UNREACHED))
         .or_else(|| (cause.is::<PassphraseError>() || cause.is::<KeyError>()).then_some(KEY))
         .or_else(|| cause.is::<DraftError>().then_some(DISK))
@@ -75,6 +82,33 @@ fn publish(error: &PublishError) -> u8 {
     }
 }
 
+fn root(error: &RootError) -> u8 {
+    match error {
+        RootError::Draft(error) => root_draft(error),
+        RootError::NoTargetsKey { .. } => KEY,
+        RootError::Publish(error) => publish(error),
+    }
+}
+
+fn root_draft(error: &RootDraftError) -> u8 {
+    match error {
+        RootDraftError::Missing(_) | RootDraftError::Order { .. } | RootDraftError::Unfinished { .. } => {
+            CHECK
+        }
+        RootDraftError::File(_) => DISK,
+        RootDraftError::NotARoot { .. } => DISTRUST,
+        RootDraftError::Foreign { .. } | RootDraftError::Sign(_) => KEY,
+    }
+}
+
+fn new_key(error: &NewKeyError) -> u8 {
+    match error {
+        NewKeyError::Exists(_) => CHECK,
+        NewKeyError::Passphrase(_) | NewKeyError::Key(_) => KEY,
+        NewKeyError::Disk(_) => DISK,
+    }
+}
+
 fn unlock(error: &UnlockError) -> u8 {
     match error {
         UnlockError::Key(_) | UnlockError::NotTrusted { .. } => KEY,
@@ -95,7 +129,7 @@ fn look(error: &LookError) -> u8 {
     match error {
         LookError::Client(error) => client(error),
         LookError::Behind { .. } | LookError::Expired(_) | LookError::Refused { .. } => DISTRUST,
-        LookError::Trust(_) | LookError::Lock(_) => DISK,
+        LookError::Trust(_) | LookError::Lock(_) | LookError::Disk(_) => DISK,
     }
 }
 

@@ -2,6 +2,8 @@
 
 pub mod args;
 mod exit;
+pub mod keys;
+pub mod root;
 mod show;
 mod watch;
 
@@ -113,18 +115,10 @@ fn run(command: Command) -> Result<()> {
             Ok(())
         }),
         Command::Latency(args) => runtime.block_on(latency(args)),
-        Command::Renew(args) => runtime.block_on(async {
-            let desk = open(&args.common)?;
-            let passphrase = Passphrase::get(&args.passphrase.source(), ASK)?;
-            let what = match args.only {
-                None => Renewal::All,
-                Some(OnlyRole::Root) => Renewal::Root,
-                Some(OnlyRole::Targets) => Renewal::Targets,
-            };
-            let done = desk.unlock(&passphrase)?.renew(what, &passphrase).await?;
-            told(&args.common, &done, "renewed");
-            Ok(())
-        }),
+        Command::Keys(common) => runtime.block_on(keys::keys(&common)),
+        Command::NewKey(args) => keys::new_key(&args),
+        Command::Root(command) => runtime.block_on(root::run(command)),
+        Command::Renew(args) => runtime.block_on(renew(args)),
         Command::Recover(common) => runtime.block_on(async {
             let done = open(&common)?.recover(&watch::sink(common.json)).await?;
             output(&common, &done, || show::recovered(&done));
@@ -132,6 +126,30 @@ fn run(command: Command) -> Result<()> {
         }),
         Command::Serve(args) => runtime.block_on(serve(args)),
     }
+}
+
+/// Renews what this desk can sign alone; of a root that it cannot, it makes the draft.
+async fn renew(args: args::Renew) -> Result<()> {
+    let desk = open(&args.common)?;
+    let view = desk.look_even_if_expired().await?;
+    let keys = &view.state.root().root;
+    let alone = keys.threshold.get() == 1
+        && (desk.folder.root_key().exists() || !desk.folder.keys_for(keys).is_empty());
+    if !alone && args.only != Some(OnlyRole::Targets) {
+        root::renewal(&desk, &view)?;
+        if args.only.is_some() {
+            return Ok(());
+        }
+    }
+    let what = match args.only {
+        None if alone => Renewal::All,
+        None | Some(OnlyRole::Targets) => Renewal::Targets,
+        Some(OnlyRole::Root) => Renewal::Root,
+    };
+    let passphrase = Passphrase::get(&args.passphrase.source(), ASK)?;
+    let done = desk.unlock(&passphrase)?.renew(what, &passphrase).await?;
+    told(&args.common, &done, "renewed");
+    Ok(())
 }
 
 async fn serve(args: args::Serve) -> Result<()> {
@@ -204,7 +222,7 @@ async fn publish(args: args::Publish) -> Result<()> {
         return Ok(());
     }
     let source = args.passphrase.source();
-    if !args.yes && source == Source::Ask && std::io::stdin().is_terminal() && !agreed()? {
+    if !args.yes && source == Source::Ask && std::io::stdin().is_terminal() && !agreed("Publish this?")? {
         eprintln!("nothing was published");
         return Ok(());
     }
@@ -229,8 +247,8 @@ struct Told<'a> {
     published: &'a Published,
 }
 
-fn agreed() -> Result<bool> {
-    print!("Publish this? [y/N] ");
+fn agreed(question: &str) -> Result<bool> {
+    print!("{question} [y/N] ");
     std::io::stdout().flush()?;
     let mut line = String::new();
     std::io::stdin().read_line(&mut line)?;
@@ -296,7 +314,8 @@ fn print_json(value: &impl serde::Serialize) {
 
 fn wants_json(command: &Command) -> bool {
     match command {
-        Command::Pack(_) | Command::Serve(_) => false,
+        Command::Pack(_) | Command::Serve(_) | Command::NewKey(_) => false,
+        Command::Root(command) => command.wants_json(),
         Command::Init(args) => args.json,
         Command::Publish(args) => args.common.json,
         Command::History(args) => args.common.json,
@@ -304,6 +323,7 @@ fn wants_json(command: &Command) -> bool {
         Command::Latency(args) => args.common.json,
         Command::Renew(args) => args.common.json,
         Command::Status(common)
+        | Command::Keys(common)
         | Command::Fleet(common)
         | Command::Reports(common)
         | Command::Recover(common) => common.json,

@@ -162,6 +162,6 @@ fn reach(error: &LookError) -> Reach {
         | LookError::Expired(_)
         | LookError::Refused { .. } => Reach::Distrusted,
         LookError::Client(_) => Reach::No,
-        LookError::Trust(_) | LookError::Lock(_) => Reach::Unknown,
+        LookError::Trust(_) | LookError::Lock(_) | LookError::Disk(_) => Reach::Unknown,
     }
 }

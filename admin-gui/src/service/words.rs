@@ -117,7 +117,7 @@ pub(super) fn look_code(error: &LookError) -> &'static str {
         LookError::Behind { .. } => "author.repository.behind",
         LookError::Expired(_) => "author.repository.expired",
         LookError::Refused { .. } => "author.repository.distrusted",
-        LookError::Trust(_) | LookError::Lock(_) => "author.trust",
+        LookError::Trust(_) | LookError::Lock(_) | LookError::Disk(_) => "author.trust",
     }
 }
 

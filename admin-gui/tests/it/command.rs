@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::fake::Fake;
 use crate::site::{PASSPHRASE, Site};
 
-fn run(arguments: &[&str], input: &str) -> Output {
+pub fn run(arguments: &[&str], input: &str) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_admin-gui"))
         .args(arguments)
         .stdin(Stdio::piped())
@@ -22,7 +22,7 @@ fn run(arguments: &[&str], input: &str) -> Output {
     child.wait_with_output().unwrap()
 }
 
-async fn run_beside(arguments: Vec<String>, input: &'static str) -> Output {
+pub async fn run_beside(arguments: Vec<String>, input: &'static str) -> Output {
     // The fake repository lives on this thread: the program must not block it.
     tokio::task::spawn_blocking(move || {
         let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -32,7 +32,7 @@ async fn run_beside(arguments: Vec<String>, input: &'static str) -> Output {
     .unwrap()
 }
 
-fn words(words: &[&str], dir: &Path, url: &str) -> Vec<String> {
+pub fn words(words: &[&str], dir: &Path, url: &str) -> Vec<String> {
     let mut all: Vec<String> = words.iter().map(ToString::to_string).collect();
     all.extend([
         "--dir".into(),
@@ -44,7 +44,7 @@ fn words(words: &[&str], dir: &Path, url: &str) -> Vec<String> {
     all
 }
 
-fn json(output: &Output) -> Value {
+pub fn json(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|_| {
         panic!(
             "{} {}",

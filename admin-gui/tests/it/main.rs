@@ -12,6 +12,7 @@
     reason = "a test binary has no public interface"
 )]
 
+mod ceremony;
 mod checks;
 mod command;
 mod fake;

@@ -134,6 +134,12 @@ impl<T: Metadata> Signed<T> {
             .filter_map(|signature| signature.keyid.parse().ok())
     }
 
+    /// What is signed, field by field, also those that [`view`](Self::view) passes over.
+    #[must_use]
+    pub fn fields(&self) -> &Value {
+        &self.signed
+    }
+
     /// What is signed, as a verifier reads it.
     ///
     /// # Errors

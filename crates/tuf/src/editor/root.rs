@@ -97,6 +97,28 @@ impl RootEditor {
         self
     }
 
+    /// A field of our own beside those of the specification, which clients pass over; none takes it away.
+    ///
+    /// Those of the specification are not changed this way.
+    #[must_use]
+    pub fn extra(mut self, name: &str, value: Option<Value>) -> Self {
+        const OWN: [&str; 7] = [
+            "_type",
+            "spec_version",
+            "version",
+            "expires",
+            "consistent_snapshot",
+            "keys",
+            "roles",
+        ];
+        match value {
+            _ if OWN.contains(&name) => {}
+            Some(value) => drop(self.fields.insert(name.to_owned(), value)),
+            None => drop(self.fields.remove(name)),
+        }
+        self
+    }
+
     /// The version, where it is not to be 1 or one above the existing root.
     #[must_use]
     pub fn version(mut self, version: u64) -> Self {
