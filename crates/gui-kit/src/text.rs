@@ -60,7 +60,8 @@ texts! {
         minutes_ago, hours_ago, days_ago, never, service_starting, service_connecting, service_lost,
         service_lost_detail, try_now, choose_file, choose_path, choose_up, choose_recent, choose_drop, choose_open,
         choose_empty, choose_unreadable, choose_missing, choose_too_many, choose_folder,
-        choose_reading, choose_no_match, theme_light, theme_dark, theme_system,
+        choose_reading, choose_no_match, theme_light, theme_dark, theme_system, sort_by,
+        sorted_up, sorted_down,
     }
 }
 

@@ -44,7 +44,7 @@ impl Desk {
     /// A device is gone.
     pub(super) fn deleted(&mut self, name: &Name) {
         self.done();
-        self.devices.selected.take_if(|selected| selected == name);
+        self.devices.unselect(name);
     }
 
     pub(super) fn show(

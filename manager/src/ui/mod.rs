@@ -52,7 +52,7 @@ texts! {
         recent, device_name, password, add, delete, new_code, filter_devices, devices_shown,
         no_devices, no_devices_hint, no_match, no_match_hint,
         column_name, column_state, column_version, column_seen, column_progress, column_reason,
-        sort_by, sorted_up, sorted_down, row_name, progress_of, reason_of,
+        row_name, progress_of, reason_of,
         state_trouble, state_failing, state_failed, state_rolled_back, state_refused, state_waiting, state_away,
         state_empty, state_running, doing_ordered, doing_downloading, doing_checking, doing_installing,
         doing_restarting, doing_trial,

@@ -6,6 +6,7 @@ mod events;
 mod notice;
 mod progress;
 mod secret;
+mod table;
 mod toast;
 
 pub use button::{danger_button, primary_button};
@@ -14,4 +15,5 @@ pub use events::{EventLine, EventList, Level};
 pub use notice::{Notice, Tone, connection_notice, empty_state, pill};
 pub use progress::{Meter, meter};
 pub use secret::secret_field;
+pub use table::{Cells, Column, Rows, Sorting, Table, cut};
 pub use toast::Toasts;
