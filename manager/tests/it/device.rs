@@ -52,6 +52,8 @@ fn client(tls: mtls::ClientConfig) -> Client {
     Client::builder()
         .tls_backend_preconfigured(tls)
         .http1_only()
+        // A request takes no connection that the gateway may be closing at that moment.
+        .pool_max_idle_per_host(0)
         .no_proxy()
         .build()
         .unwrap()
