@@ -6,6 +6,11 @@ use protocol::UpdateId;
 use release::{Component, Release, TargetPath};
 use tuf::{Digest, TrustedState};
 
+use crate::limits;
+
+/// Updates that are not offered any more, and why.
+pub(crate) type Stopped = BTreeMap<UpdateId, String>;
+
 /// One release that the metadata lists.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Offer {
@@ -18,10 +23,13 @@ pub(crate) struct Offer {
     pub(crate) mirrored: bool,
 }
 
-/// The newest releases, per component: the newest one for each processor and hardware, newest first.
+/// What is listed: the newest release of each component for each processor and hardware, and some before it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Catalog {
+    /// Per component, newest first.
     pub(crate) newest: BTreeMap<Component, Vec<Offer>>,
+    /// The [`limits::OLDER_RELEASES`] before each of those, newest first: see [`Self::fallbacks`].
+    older: BTreeMap<Component, Vec<Offer>>,
 }
 
 impl Catalog {
@@ -33,36 +41,82 @@ impl Catalog {
         Self::of(offers)
     }
 
-    fn of(offers: impl Iterator<Item = Offer>) -> Self {
-        let mut newest: BTreeMap<Component, Vec<Offer>> = BTreeMap::new();
+    pub(crate) fn of(offers: impl Iterator<Item = Offer>) -> Self {
+        let mut offers: Vec<Offer> = offers.collect();
+        offers.sort_by(|a, b| b.release.version.cmp(&a.release.version));
+        let mut catalog = Self::default();
         for offer in offers {
-            let held = newest.entry(offer.release.component.clone()).or_default();
-            match held
-                .iter_mut()
-                .find(|held| same_hardware(&held.release, &offer.release))
-            {
-                Some(held) if held.release.version >= offer.release.version => {}
-                Some(held) => *held = offer,
-                None => held.push(offer),
+            let newest = catalog.newest.entry(offer.release.component.clone()).or_default();
+            match newest.iter().find(|held| same_hardware(held, &offer)) {
+                None => newest.push(offer),
+                // The same version for the same devices twice: the first one counts.
+                Some(held) if held.release.version == offer.release.version => {}
+                Some(_) => {
+                    let older = catalog.older.entry(offer.release.component.clone()).or_default();
+                    let before = older.iter().filter(|held| same_hardware(held, &offer)).count();
+                    if before < limits::OLDER_RELEASES {
+                        older.push(offer);
+                    }
+                }
             }
         }
-        for held in newest.values_mut() {
-            held.sort_by(|a, b| b.release.version.cmp(&a.release.version));
-        }
-        Self { newest }
+        catalog
     }
 
+    /// The newest ones.
     pub(crate) fn offers(&self) -> impl Iterator<Item = &Offer> {
         self.newest.values().flatten()
     }
 
+    /// The newest ones and those before them.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Offer> {
+        self.offers().chain(self.older.values().flatten())
+    }
+
+    /// All of them, to be changed.
+    pub(crate) fn all_mut(&mut self) -> impl Iterator<Item = &mut Offer> {
+        self.newest.values_mut().chain(self.older.values_mut()).flatten()
+    }
+
+    /// For each newest release of a component that is stopped the newest one before it that is not, for the same
+    /// processor and hardware: what a device gets that runs nothing of the component.
+    pub(crate) fn fallbacks_of<'a>(
+        &'a self,
+        component: &Component,
+        stopped: &'a Stopped,
+    ) -> impl Iterator<Item = &'a Offer> {
+        let of = |releases: &'a BTreeMap<Component, Vec<Offer>>| {
+            releases.get(component).map(Vec::as_slice).unwrap_or_default()
+        };
+        let (newest, older) = (of(&self.newest), of(&self.older));
+        let held = newest.iter().filter(|offer| stopped.contains_key(&offer.update));
+        held.filter_map(|newest| {
+            older
+                .iter()
+                .find(|offer| same_hardware(offer, newest) && !stopped.contains_key(&offer.update))
+        })
+    }
+
+    /// [`Self::fallbacks_of`] all components.
+    pub(crate) fn fallbacks<'a>(&'a self, stopped: &'a Stopped) -> impl Iterator<Item = &'a Offer> {
+        self.newest
+            .keys()
+            .flat_map(|component| self.fallbacks_of(component, stopped))
+    }
+
+    /// What should be in the mirror: the newest ones, and the fallbacks.
+    pub(crate) fn sought<'a>(&'a self, stopped: &'a Stopped) -> impl Iterator<Item = &'a Offer> {
+        self.offers().chain(self.fallbacks(stopped))
+    }
+
     pub(crate) fn by_digest(&self, digest: &Digest) -> Option<&Offer> {
-        self.offers().find(|offer| offer.digest == *digest)
+        self.all().find(|offer| offer.digest == *digest)
     }
 }
 
 /// Whether two releases are for the same devices.
-fn same_hardware(a: &Release, b: &Release) -> bool {
+fn same_hardware(a: &Offer, b: &Offer) -> bool {
+    let (a, b) = (&a.release, &b.release);
     a.arch == b.arch && a.hardware == b.hardware
 }
 

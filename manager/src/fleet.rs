@@ -2,7 +2,7 @@
 
 mod table;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 use protocol::control::DeviceProgress;
 use protocol::device::{Activity, ComponentState, DeviceOutcome, Hello, Order, Refresh};
 use protocol::{Name, Outcome, UpdateId};
+use release::Component;
 use tokio::sync::mpsc;
 use tuf::{Digest, UnixTime};
 
-use crate::catalog::{Catalog, Offer};
+use crate::catalog::{Catalog, Offer, Stopped};
 use crate::limits;
 
 /// What goes down an event stream.
@@ -65,7 +66,7 @@ struct Device {
 pub(crate) struct Fleet {
     devices: Mutex<HashMap<Name, Device>>,
     rollbacks: Mutex<HashMap<UpdateId, Vec<Name>>>,
-    stopped: Mutex<BTreeMap<UpdateId, String>>,
+    stopped: Mutex<Stopped>,
     numbers: AtomicU64,
     /// Rises with each change of a row; written under the lock of `devices`.
     revision: AtomicU64,
@@ -108,7 +109,7 @@ impl Fleet {
         self.rollbacks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn stops(&self) -> MutexGuard<'_, BTreeMap<UpdateId, String>> {
+    fn stops(&self) -> MutexGuard<'_, Stopped> {
         self.stopped.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -299,7 +300,7 @@ impl Fleet {
     /// Compares desired and reported for one device: the orders it should get now. `again`: also those that
     /// were sent a moment ago, because the device has connected anew.
     pub(crate) fn orders(&self, name: &Name, catalog: &Catalog, again: bool) -> Vec<(Order, Offer)> {
-        let stopped = self.stops().clone();
+        let stopped = self.all_stopped();
         let mut devices = self.devices();
         let Some(device) = devices.get_mut(name) else {
             return Vec::new();
@@ -309,7 +310,7 @@ impl Fleet {
 
     /// Orders for every device with an open stream, sent.
     pub(crate) fn order_all(&self, catalog: &Catalog) -> Vec<Ordered> {
-        let stopped = self.stops().clone();
+        let stopped = self.all_stopped();
         let mut ordered = Vec::new();
         for (name, device) in self.devices().iter_mut() {
             if device.streams.is_empty() {
@@ -338,17 +339,17 @@ impl Fleet {
     /// The reason if an update is to be stopped now: max(2, 5 %) of its devices rolled it back (DESIGN section 6). Its
     /// devices are those that it fits.
     pub(crate) fn to_be_stopped(&self, update: UpdateId, catalog: &Catalog) -> Option<String> {
-        let offers: Vec<&Offer> = catalog.offers().filter(|offer| offer.update == update).collect();
+        let backs = self.rollback_count(&update);
+        if backs < tolerated(0) || self.stopped(&update).is_some() {
+            return None;
+        }
+        let offers: Vec<&Offer> = catalog.all().filter(|offer| offer.update == update).collect();
         let meant = |device: &&Device| {
             let hello = device.hello.as_ref();
             hello.is_some_and(|hello| offers.iter().any(|offer| fits(offer, hello)))
         };
         let devices = self.devices().values().filter(meant).count();
-        let backs = self.rollback_count(&update);
-        if backs < tolerated(devices) || self.stopped(&update).is_some() {
-            return None;
-        }
-        Some(format!("{backs} of {devices} devices rolled it back"))
+        (backs >= tolerated(devices)).then(|| format!("{backs} of {devices} devices rolled it back"))
     }
 
     /// What a device that rolled an update back told last, if one is known.
@@ -371,6 +372,10 @@ impl Fleet {
     pub(crate) fn resume(&self, update: &UpdateId) -> bool {
         self.rollbacks().remove(update);
         self.stops().remove(update).is_some()
+    }
+
+    pub(crate) fn all_stopped(&self) -> Stopped {
+        self.stops().clone()
     }
 
     pub(crate) fn stopped(&self, update: &UpdateId) -> Option<String> {
@@ -418,12 +423,7 @@ impl Device {
         }
     }
 
-    fn wanted(
-        &mut self,
-        catalog: &Catalog,
-        stopped: &BTreeMap<UpdateId, String>,
-        again: bool,
-    ) -> Vec<(Order, Offer)> {
+    fn wanted(&mut self, catalog: &Catalog, stopped: &Stopped, again: bool) -> Vec<(Order, Offer)> {
         let Some(hello) = &self.hello else {
             return Vec::new();
         };
@@ -431,18 +431,12 @@ impl Device {
             return Vec::new();
         }
         let mut wanted = Vec::new();
-        for offers in catalog.newest.values() {
-            let Some(offer) = offers.iter().find(|offer| fits(offer, hello)) else {
+        for component in catalog.newest.keys() {
+            let state = (hello.components.iter()).find(|state| state.component == *component);
+            let Some(offer) = choice(catalog, stopped, component, hello, state) else {
                 continue;
             };
-            if !offer.mirrored || stopped.contains_key(&offer.update) {
-                continue;
-            }
-            let state = hello
-                .components
-                .iter()
-                .find(|state| state.component == offer.release.component);
-            if !desires(state, offer) || !due(&mut self.sent, offer.update, again) {
+            if !offer.mirrored || !desires(state, offer) || !due(&mut self.sent, offer.update, again) {
                 continue;
             }
             let order = Order {
@@ -473,6 +467,30 @@ fn fits(offer: &Offer, hello: &Hello) -> bool {
     agent
         && release.arch.is_none_or(|arch| arch == hello.arch)
         && (release.hardware.is_empty() || release.hardware.iter().any(|id| hello.hardware.contains(id)))
+}
+
+/// The release of a component that is for this device: the newest one that fits it. Where that one is stopped, a device
+/// that runs nothing of the component gets the newest that is not; whoever runs something keeps it.
+fn choice<'a>(
+    catalog: &'a Catalog,
+    stopped: &'a Stopped,
+    component: &Component,
+    hello: &Hello,
+    state: Option<&ComponentState>,
+) -> Option<&'a Offer> {
+    let newest = catalog.newest.get(component)?;
+    let first = newest.iter().find(|offer| fits(offer, hello))?;
+    if !stopped.contains_key(&first.update) {
+        return Some(first);
+    }
+    if state.is_some_and(|state| state.version.is_some()) {
+        return None;
+    }
+    let others = newest.iter().filter(|offer| !stopped.contains_key(&offer.update));
+    others
+        .chain(catalog.fallbacks_of(component, stopped))
+        .filter(|offer| fits(offer, hello))
+        .max_by(|a, b| a.release.version.cmp(&b.release.version))
 }
 
 /// Whether a device in this state should be told of this release.
@@ -629,9 +647,7 @@ mod tests {
         }
         let fleet = fleet(&["a", "b", "c"]);
         let offer = offer("1.0.0", |_| {});
-        let catalog = Catalog {
-            newest: BTreeMap::from([(offer.release.component.clone(), vec![offer.clone()])]),
-        };
+        let catalog = Catalog::of([offer.clone()].into_iter());
         let back = |device: &str| {
             fleet.rolled_back(offer.update, &name(device));
             fleet.to_be_stopped(offer.update, &catalog)
@@ -641,6 +657,64 @@ mod tests {
         assert_eq!(back("b").unwrap(), "2 of 3 devices rolled it back");
         fleet.stop(offer.update, "enough".into());
         assert_eq!(back("c"), None, "it is stopped already");
+    }
+
+    #[test]
+    fn while_the_newest_is_stopped_a_device_that_runs_nothing_gets_the_one_before() {
+        let version = |number: u8, change: fn(&mut release::Release)| Offer {
+            update: UpdateId::from_random([number; 16]),
+            ..offer(&format!("{number}.0.0"), change)
+        };
+        let plain = |number| version(number, |_| {});
+        let other = version(4, |release| release.hardware = vec!["board-2".into()]);
+        let catalog = Catalog::of([plain(1), plain(3), other.clone(), plain(2)].into_iter());
+        let app: Component = "app".parse().unwrap();
+        let running = |number: u8| ComponentState {
+            component: app.clone(),
+            version: Some(format!("{number}.0.0").parse().unwrap()),
+            digest: None,
+            previous: None,
+            activity: Activity::Running,
+            uptime_seconds: 0,
+            bad: Vec::new(),
+            held: false,
+        };
+        let empty = ComponentState {
+            version: None,
+            activity: Activity::Empty,
+            bad: vec![plain(3).digest],
+            ..running(3)
+        };
+        let mut stopped = Stopped::new();
+        let chosen = |stopped: &Stopped, state: Option<&ComponentState>| {
+            let chosen = choice(&catalog, stopped, &app, &hello("b", 0), state);
+            chosen.map(|offer| offer.release.version.to_string())
+        };
+        let three = Some("3.0.0".to_owned());
+        assert_eq!(chosen(&stopped, None), three);
+        assert_eq!(chosen(&stopped, Some(&running(2))), three);
+        assert_eq!(
+            catalog.sought(&stopped).count(),
+            2,
+            "each newest one, nothing else"
+        );
+        stopped.insert(plain(3).update, "it bites".into());
+        for nothing in [None, Some(&empty)] {
+            assert_eq!(chosen(&stopped, nothing), Some("2.0.0".to_owned()));
+        }
+        for number in [1, 2, 3] {
+            assert_eq!(
+                chosen(&stopped, Some(&running(number))),
+                None,
+                "who runs {number} keeps it"
+            );
+        }
+        let sought: Vec<&Offer> = catalog.sought(&stopped).collect();
+        assert_eq!(sought, [&other, &plain(3), &plain(2)]);
+        stopped.insert(plain(2).update, "that too".into());
+        assert_eq!(chosen(&stopped, None), Some("1.0.0".to_owned()));
+        stopped.insert(plain(1).update, "all of them".into());
+        assert_eq!(chosen(&stopped, None), None);
     }
 
     #[test]

@@ -78,6 +78,9 @@ pub const ORDER_RETRY: Duration = Duration::from_secs(60);
 pub const ORDER_RETRY_MAX: Duration = Duration::from_secs(3_600);
 /// How often desired and reported are compared, beside every event that may change one of them.
 pub const RECONCILE: Duration = Duration::from_secs(5);
+/// Releases before the newest one of a component, per processor and hardware, among which a fallback is looked for:
+/// nobody stops so many in a row.
+pub const OLDER_RELEASES: usize = 16;
 /// Updates remembered per device for waits; the oldest goes first.
 pub const RETRIES_PER_DEVICE: usize = 64;
 

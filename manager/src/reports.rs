@@ -175,7 +175,7 @@ async fn note(gateway: &Gateway, name: &Name, report: &Report) {
 /// Stops what should have been stopped before the gateway ended: a kill may fall between a report and what follows.
 pub(crate) async fn stop_due(gateway: &Gateway) {
     let catalog = gateway.catalog();
-    for offer in catalog.offers() {
+    for offer in catalog.all() {
         let Some(reason) = gateway.fleet.to_be_stopped(offer.update, &catalog) else {
             continue;
         };
@@ -218,6 +218,8 @@ async fn stop(gateway: &Gateway, last: &DeviceOutcome, reason: String) {
     gateway
         .journal
         .alarm(gateway.now(), &format!("stopped:{}", last.update), &text);
+    // What new devices get instead may not be in the mirror: a replacement gateway has only the newest.
+    gateway.downloader.look_for_missing();
 }
 
 /// Writes down what a device last told, for a gateway that is started again.

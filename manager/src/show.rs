@@ -58,6 +58,9 @@ pub(crate) fn show_status(status: &ManagerStatus) {
     for row in &status.releases {
         let state = match (&row.stopped, row.mirrored) {
             (Some(reason), _) => format!("stopped: {reason}"),
+            (None, true) if row.fallback => {
+                "offered to devices that run none, while the newest is stopped".to_owned()
+            }
             (None, true) => "offered".to_owned(),
             (None, false) => "not yet downloaded".to_owned(),
         };

@@ -18,6 +18,7 @@ use rusqlite::{OptionalExtension as _, params};
 use std::sync::PoisonError;
 use tokio::sync::{broadcast, mpsc};
 
+use crate::catalog::Offer;
 use crate::fleet::Enrolment;
 use crate::gateway::Gateway;
 use crate::journal::Level;
@@ -161,24 +162,32 @@ fn status(gateway: &Gateway) -> ManagerStatus {
         sent_by_second: gateway.pulse.seconds(),
         sending: (gateway.config.downloads).saturating_sub(gateway.sending.available_permits()),
         fetching: download.fetching,
-        releases: gateway
-            .catalog()
-            .offers()
-            .map(|offer| ReleaseRow {
-                component: offer.release.component.clone(),
-                version: offer.release.version.clone(),
-                digest: offer.digest,
-                length: offer.length,
-                released: offer.release.released,
-                mirrored: offer.mirrored,
-                stopped: gateway.fleet.stopped(&offer.update),
-                alarm: gateway.journal.alarm_of(&format!("stopped:{}", offer.update)),
-                running: gateway.fleet.running(&offer.digest),
-                rolled_back: gateway.fleet.rollback_count(&offer.update),
-            })
-            .collect(),
+        releases: releases(gateway),
         alarms: gateway.journal.alarms(),
     }
+}
+
+/// By component, the newest first, then what new devices get while it is stopped.
+fn releases(gateway: &Gateway) -> Vec<ReleaseRow> {
+    let (catalog, stopped) = (gateway.catalog(), gateway.fleet.all_stopped());
+    let row = |offer: &Offer, fallback| ReleaseRow {
+        component: offer.release.component.clone(),
+        version: offer.release.version.clone(),
+        digest: offer.digest,
+        length: offer.length,
+        released: offer.release.released,
+        mirrored: offer.mirrored,
+        stopped: stopped.get(&offer.update).cloned(),
+        fallback,
+        alarm: gateway.journal.alarm_of(&format!("stopped:{}", offer.update)),
+        running: gateway.fleet.running(&offer.digest),
+        rolled_back: gateway.fleet.rollback_count(&offer.update),
+    };
+    let newest = catalog.offers().map(|offer| row(offer, false));
+    let fallbacks = catalog.fallbacks(&stopped).map(|offer| row(offer, true));
+    let mut rows: Vec<ReleaseRow> = newest.chain(fallbacks).collect();
+    rows.sort_by(|a, b| a.component.cmp(&b.component));
+    rows
 }
 
 fn check_password(password: &Secret) -> Result<(), Problem> {

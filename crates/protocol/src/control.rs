@@ -134,7 +134,7 @@ pub struct ManagerStatus {
     /// The file that is being fetched from the repository.
     #[serde(default)]
     pub fetching: Option<Fetching>,
-    /// Newest release per component.
+    /// Newest release per component, and its fallback while it is stopped.
     pub releases: Vec<ReleaseRow>,
     /// What a person should look at, newest last.
     pub alarms: Vec<String>,
@@ -158,7 +158,7 @@ pub struct Fetching {
 pub struct ReleaseRow {
     /// Which component.
     pub component: Component,
-    /// Newest version.
+    /// Its version.
     pub version: Version,
     /// Its digest.
     pub digest: Digest,
@@ -170,6 +170,9 @@ pub struct ReleaseRow {
     pub mirrored: bool,
     /// Why it is not offered, if it is not.
     pub stopped: Option<String>,
+    /// Not the newest: while that one is stopped, devices that run nothing of the component get this one.
+    #[serde(default)]
+    pub fallback: bool,
     /// The alarm that says so, one of [`ManagerStatus::alarms`].
     #[serde(default)]
     pub alarm: Option<String>,

@@ -34,7 +34,8 @@ pub(crate) async fn run(gateway: Arc<Gateway>, repositories: Vec<Repository>) {
 
 /// Hashes what is offered once more: a disk may have changed while nobody looked. What is damaged is fetched anew.
 async fn check_mirror(gateway: &Arc<Gateway>) {
-    for offer in gateway.catalog().offers().filter(|offer| offer.mirrored) {
+    let (catalog, stopped) = (gateway.catalog(), gateway.fleet.all_stopped());
+    for offer in catalog.sought(&stopped).filter(|offer| offer.mirrored) {
         let (store, digest) = (gateway.mirror.clone(), offer.digest);
         let checked = tokio::task::spawn_blocking(move || match store.verify(&digest) {
             Err(StoreError::Damaged { .. }) => store.remove(&digest).map(|_| true),
@@ -68,7 +69,8 @@ pub(super) async fn fetch_all(gateway: &Arc<Gateway>, repositories: &[Repository
     let mut tried = Vec::new();
     loop {
         let catalog = gateway.catalog();
-        let next = catalog.offers().find(|offer| {
+        let stopped = gateway.fleet.all_stopped();
+        let next = catalog.sought(&stopped).find(|offer| {
             let open = gateway
                 .downloader
                 .breakers()
@@ -93,7 +95,7 @@ pub(super) async fn fetch_all(gateway: &Arc<Gateway>, repositories: &[Repository
 fn mark(gateway: &Gateway, known: &Offer, here: bool) {
     gateway.catalog.send_modify(|catalog| {
         let mut next = Catalog::clone(catalog);
-        for offer in next.newest.values_mut().flatten() {
+        for offer in next.all_mut() {
             if offer.digest == known.digest {
                 offer.mirrored = here;
             }

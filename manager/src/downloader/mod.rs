@@ -93,6 +93,11 @@ impl Downloader {
         changed
     }
 
+    /// The catalog may name files that the mirror lacks.
+    pub(crate) fn look_for_missing(&self) {
+        self.missing.notify_one();
+    }
+
     pub(crate) fn is_running(&self) -> bool {
         *self.running.borrow()
     }
@@ -269,7 +274,8 @@ async fn accepted(gateway: &Arc<Gateway>, state: &TrustedState, new_targets: boo
     if new_targets {
         gateway.downloader.breakers().reopen(Instant::now());
         for offer in gateway.catalog().offers() {
-            if old.by_digest(&offer.digest).is_none() && !offer.mirrored {
+            let known = old.offers().any(|known| known.digest == offer.digest);
+            if !known && !offer.mirrored {
                 gateway.step(Step::Noticed, offer, None, None);
             }
         }

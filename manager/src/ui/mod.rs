@@ -47,7 +47,7 @@ texts! {
         never_answered, by_events, by_timer, fetching, check_new, check_nothing, check_failed,
         sender, listening_at, joining_at, connections, sending_now, sent_total, rate_now, rate_peak, plot_name,
         releases, no_releases, no_releases_hint, release_component, release_current, release_size, release_released, release_running,
-        release_rolled_back, release_not_mirrored, release_offered,
+        release_rolled_back, release_not_mirrored, release_offered, release_fallback,
         release_stopped, release_held, resume, resume_go, resume_title, resume_hint, resumed, alarm, alarms_more, stale, stale_hint,
         recent, device_name, password, add, delete, new_code, filter_devices, devices_shown,
         no_devices, no_devices_hint, no_match, no_match_hint,

@@ -323,6 +323,7 @@ fn release_row(ui: &mut Ui, release: &ReleaseRow, words: &Words) {
     ui.label(format::date(release.released));
     let (tone, state) = match (&release.stopped, release.mirrored) {
         (Some(_), _) => (Tone::Bad, &words.release_held),
+        (None, true) if release.fallback => (Tone::Plain, &words.release_fallback),
         (None, true) => (Tone::Good, &words.release_offered),
         (None, false) => (Tone::Plain, &words.release_not_mirrored),
     };

@@ -2,9 +2,10 @@
 
 use protocol::Outcome;
 use protocol::control::ManagerRequest;
+use protocol::device::{Activity, ComponentState, Welcome};
 
 use crate::device::Device;
-use crate::site::Site;
+use crate::site::{Gateway, Site};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_comes_over_the_open_stream_and_a_late_comer_gets_it_in_the_welcome() {
@@ -62,6 +63,76 @@ async fn two_roll_backs_stop_a_release_until_the_operator_resumes_it() {
             shelf.lock().unwrap().reports.len() >= 2
         })
         .await;
+}
+
+/// A device that runs a version.
+fn running(version: &str) -> ComponentState {
+    ComponentState {
+        component: "Demo".parse().unwrap(),
+        version: version.parse().ok(),
+        digest: None,
+        previous: None,
+        activity: Activity::Running,
+        uptime_seconds: 9,
+        bad: Vec::new(),
+        held: false,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_newest_release_is_stopped_a_new_device_gets_the_one_before_and_no_other_goes_back() {
+    let mut site = Site::new(1).await;
+    let older = site.publish("1.0");
+    site.publish("2.0");
+    let gateway = site.start().await;
+    assert_eq!(gateway.status().await.releases.len(), 1, "nobody needs 1.0");
+    let mut streams = Vec::new();
+    for device in ["pump", "valve"] {
+        let device = Device::join(&site, &gateway, device).await;
+        streams.push(device.events(&gateway).await);
+        let order = device.hello(&gateway).await.orders.remove(0);
+        assert_eq!(order.version, "2.0".parse().unwrap());
+        device
+            .send(&gateway, &[device.report(1, &order, Outcome::RolledBack, "ab")])
+            .await;
+    }
+    // Both run nothing: they get the one before as soon as it has been fetched.
+    for stream in &mut streams {
+        assert_eq!(stream.order().await.version, "1.0".parse().unwrap());
+    }
+    let third = Device::join(&site, &gateway, "third").await;
+    let welcomed = async |gateway: &Gateway, state: Option<&str>| {
+        let mut words = third.words(state.map(running).into_iter().collect());
+        words.boot_id = format!("boot-{state:?}-{}", gateway.addresses.devices);
+        let response = third.post(gateway, "/v1/hello", &words).await;
+        let welcome: Welcome = response.json().await.unwrap();
+        let versions = welcome.orders.into_iter().map(|order| order.version.to_string());
+        versions.collect::<Vec<_>>()
+    };
+    assert_eq!(welcomed(&gateway, None).await, ["1.0.0"]);
+    for version in ["0.9", "1.0", "1.5", "2.0"] {
+        let orders = welcomed(&gateway, Some(version)).await;
+        assert!(orders.is_empty(), "who runs {version} was offered {orders:?}");
+    }
+    let response = third.get(&gateway, &crate::device::target(&older)).await;
+    assert_eq!(response.bytes().await.unwrap(), site.bytes("1.0"));
+
+    gateway.stop().await;
+    let gateway = site.start().await;
+    assert_eq!(welcomed(&gateway, None).await, ["1.0.0"]);
+    let rows = gateway.status().await.releases;
+    let shown: Vec<_> = rows
+        .iter()
+        .map(|row| (row.stopped.is_some(), row.fallback))
+        .collect();
+    assert_eq!(shown, [(true, false), (false, true)]);
+    let resume = ManagerRequest::Resume {
+        component: "Demo".parse().unwrap(),
+        version: "2.0".parse().unwrap(),
+    };
+    gateway.ask::<()>(&resume).await.unwrap();
+    assert_eq!(welcomed(&gateway, None).await, ["2.0.0"]);
+    assert_eq!(gateway.status().await.releases.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
