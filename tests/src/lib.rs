@@ -6,6 +6,7 @@
 // A harness may fail loudly: a broken set-up is a failed test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod authored;
 pub mod client;
 pub mod clock;
 pub mod follow;
@@ -30,6 +31,7 @@ pub fn skip(why: &str) {
     eprintln!("skipped: {why}");
 }
 
+pub use authored::Authored;
 pub use follow::Follow;
 pub use forge::Forge;
 pub use process::{Output, Program, eventually};

@@ -9,7 +9,7 @@
 //! - [`Record`]: one checked, versioned value in one file.
 //! - [`Store`]: files named by their SHA-256, received in pieces, hashed while they stream.
 //! - [`RecordLog`]: append-only lines for people and for programs, bounded by rotation.
-//! - [`TrustStore`], [`refresh()`]: what a verifier has verified, and how it gets newer.
+//! - [`TrustStore`], [`refresh()`], [`look_up`]: what a verifier has verified, how it gets newer and is asked.
 //! - [`Disk`]: what all of them stand on; [`faulty`] is a disk that fails on purpose.
 //!
 //! Cost in flushes to the disk, the slowest thing a device does: `replace` 2, a finished
@@ -33,6 +33,7 @@ pub mod limits;
 mod log;
 mod record;
 mod refresh;
+mod search;
 mod store;
 mod trust;
 
@@ -46,5 +47,6 @@ pub use hash::{Hasher, HashingReader, hash_file};
 pub use log::{LogLimits, RecordLog};
 pub use record::{Record, RecordError};
 pub use refresh::{Fetch, RefreshError, refresh, refresh_with};
+pub use search::{Found, look_up};
 pub use store::{Finished, Incoming, Store, StoreError, Stored};
 pub use trust::{TrustError, TrustStore};

@@ -6,6 +6,7 @@
 
 mod attacks;
 mod clocks;
+mod conformance;
 mod demo;
 mod documents;
 mod faults;

@@ -10,6 +10,9 @@
 mod files;
 mod log;
 mod record;
+mod refresh;
+mod repository;
+mod search;
 mod store;
 
 use std::path::Path;
