@@ -203,6 +203,7 @@ fn build(plan: &Plan, at: &Path, passphrase: &Passphrase, now: UnixTime) -> Resu
         &root_key,
         &targets_key.public_key(),
         &online.public_key(),
+        (&plan.author, &plan.repository),
         expires,
     )?;
     let targets = roles::first_targets(&targets_key, now.plus_seconds(TARGETS_SECONDS))?;

@@ -1,8 +1,11 @@
 //! The author's metadata: the first root and targets roles, and their successors.
 
+use protocol::Name;
 use protocol::author::RoleFile;
 use tuf::editor::{RootEditor, TargetsEditor};
 use tuf::{Digest, PublicKey, Role, Root, SignError, Signer, UnixTime};
+
+use crate::ceremony::Holders;
 
 /// Why metadata could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +50,8 @@ impl SignedRole {
     }
 }
 
-/// The first root: one key for each of root and targets, the repository's online key for the rest.
+/// The first root: one key for each of root and targets, the repository's online key for the rest; `holders` are the
+/// author's and the repository's names.
 ///
 /// # Errors
 /// [`RolesError`].
@@ -55,9 +59,16 @@ pub fn first_root(
     root: &dyn Signer,
     targets: &PublicKey,
     online: &PublicKey,
+    holders: (&Name, &Name),
     expires: UnixTime,
 ) -> Result<Vec<u8>, RolesError> {
+    let (author, repository) = holders;
+    let mut names = Holders::default();
+    names.set(root.public_key().id(), author);
+    names.set(targets.id(), author);
+    names.set(online.id(), repository);
     let unsigned = RootEditor::new(expires)
+        .extra(Holders::FIELD, names.to_field())
         .add_key(&Role::Root, root.public_key())
         .add_key(&Role::Targets, targets.clone())
         .add_key(&Role::Snapshot, online.clone())

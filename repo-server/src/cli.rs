@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand, ValueEnum};
 use control::Client;
+use protocol::Name;
 use protocol::control::{RepositoryRequest, RepositoryStatus};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
@@ -49,6 +50,8 @@ enum Command {
     /// The private half stays in the repository's folder. The author puts the public half into the next root: see
     /// `admin-gui root replace`.
     NewKey {
+        /// What it is called: online-2, for instance; the files are online-keys/NAME.pem and NAME.pub.
+        name: Name,
         /// The repository's folder.
         #[arg(long, value_name = "DIR")]
         dir: PathBuf,
@@ -102,7 +105,7 @@ fn run(command: Command) -> Result<()> {
         match command {
             Command::Run { dir, log } => serve(&dir, log).await,
             Command::Status { dir, json } => status(&dir, json).await,
-            Command::NewKey { dir } => new_key(&dir),
+            Command::NewKey { name, dir } => new_key(&name, &dir),
             Command::Backup { path, dir } => {
                 let path = std::path::absolute(path)?;
                 let mut client = Client::connect(&Folder::new(&dir).socket(), "repo-server").await?;
@@ -185,10 +188,10 @@ async fn status(dir: &Path, json: bool) -> Result<()> {
     say(&text)
 }
 
-fn new_key(dir: &Path) -> Result<()> {
+fn new_key(name: &Name, dir: &Path) -> Result<()> {
     let folder = Folder::new(dir);
     service::identity(&folder, &Config::load(dir)?)?;
-    let made = online::make(&folder)?;
+    let made = online::make(&folder, name)?;
     say(&format!(
         "key {} is made; it signs nothing before a root names it.\n\
          Bring {} to the author: admin-gui root replace online FILE",

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context as _, Result, ensure};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use protocol::Name;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::pki_types::pem::PemObject as _;
 use tracing::{info, warn};
@@ -45,8 +46,8 @@ pub(crate) struct Made {
 }
 
 /// Makes a further online key. Nothing is signed with it before a root names it.
-pub(crate) fn make(folder: &Folder) -> Result<Made> {
-    let held = read_all(folder)?.len();
+pub(crate) fn make(folder: &Folder, name: &Name) -> Result<Made> {
+    let held = files(folder).len();
     ensure!(
         held < ONLINE_KEYS,
         "there are {held} online keys already: remove those that no root will name from {}",
@@ -54,19 +55,24 @@ pub(crate) fn make(folder: &Folder) -> Result<Made> {
     );
     let (signer, pkcs8) = Ed25519Signer::generate()?;
     let key = signer.public_key();
-    let short = short(key.id());
+    let (path, public) = (
+        folder.online_keys().join(format!("{name}.pem")),
+        folder.dir.join(format!("{name}.pub")),
+    );
+    for there in [&path, &public] {
+        ensure!(
+            !there.exists(),
+            "{} is there already: choose another name",
+            there.display()
+        );
+    }
     durable::create_dir(folder.online_keys(), 0o700)?;
     let body = Zeroizing::new(BASE64_STANDARD.encode(&*pkcs8));
     let pem = Zeroizing::new(format!(
         "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n",
         *body
     ));
-    durable::replace(
-        folder.online_keys().join(format!("{short}.pem")),
-        pem.as_bytes(),
-        0o600,
-    )?;
-    let public = folder.dir.join(format!("online-{short}.pub"));
+    durable::replace(&path, pem.as_bytes(), 0o600)?;
     durable::replace(&public, serde_json::to_vec_pretty(key.object())?, 0o644)?;
     Ok(Made { id: key.id(), public })
 }
@@ -76,8 +82,8 @@ fn short(id: KeyId) -> String {
     id.to_string().chars().take(8).collect()
 }
 
-/// Every key of the folder.
-fn read_all(folder: &Folder) -> Result<Vec<Held>> {
+/// The files of the folder that hold a key.
+fn files(folder: &Folder) -> Vec<PathBuf> {
     let mut paths = Vec::new();
     if folder.online_key().exists() {
         paths.push(folder.online_key());
@@ -91,6 +97,12 @@ fn read_all(folder: &Folder) -> Result<Vec<Held>> {
         more.sort();
         paths.append(&mut more);
     }
+    paths
+}
+
+/// Every key of the folder.
+fn read_all(folder: &Folder) -> Result<Vec<Held>> {
+    let paths = files(folder);
     ensure!(
         !paths.is_empty(),
         "there is no key at {}: bring it back from the copy of this folder, or make one with `repo-server new-key`",

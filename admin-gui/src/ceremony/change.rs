@@ -1,7 +1,6 @@
 //! One change of the next root.
 
 use protocol::Name;
-use serde_json::{Map, Value};
 use tuf::editor::{RootEditor, Signed};
 use tuf::{KeyId, PublicKey, Role, Root, UnixTime};
 
@@ -137,14 +136,9 @@ pub fn next_root(
     let unsigned = editor.clone().build()?;
     // Names of keys that are gone go with them.
     let named = unsigned.view()?;
-    let labels: Map<String, Value> = holders
-        .iter()
-        .filter(|(id, _)| named.keys.contains_key(id))
-        .map(|(id, name)| (id.to_string(), Value::from(name)))
-        .collect();
-    let labels = (!labels.is_empty()).then_some(Value::Object(labels));
+    holders.retain(|id| named.keys.contains_key(id));
     Ok(editor
-        .extra(Holders::FIELD, labels)
+        .extra(Holders::FIELD, holders.to_field())
         .build()?
         .into_signed()?
         .bytes())

@@ -37,6 +37,21 @@ impl Holders {
         Self(all)
     }
 
+    /// As the field stands in a root; none where nobody is named.
+    #[must_use]
+    pub fn to_field(&self) -> Option<Value> {
+        let named = self
+            .0
+            .iter()
+            .map(|(id, name)| (id.to_string(), Value::from(name.as_str())));
+        (!self.0.is_empty()).then(|| Value::Object(named.collect()))
+    }
+
+    /// Forgets all keys but these.
+    pub fn retain(&mut self, known: impl Fn(&KeyId) -> bool) {
+        self.0.retain(|id, _| known(id));
+    }
+
     /// Notes a holder.
     pub fn set(&mut self, id: KeyId, holder: &Name) {
         self.0.insert(id, holder.to_string());
@@ -46,11 +61,6 @@ impl Holders {
     #[must_use]
     pub fn get(&self, id: KeyId) -> Option<&str> {
         self.0.get(&id).map(String::as_str)
-    }
-
-    /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = (&KeyId, &str)> {
-        self.0.iter().map(|(id, name)| (id, name.as_str()))
     }
 
     /// The key as people call it: `ada (1a2b3c4d)`.

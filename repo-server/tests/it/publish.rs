@@ -1,7 +1,6 @@
 //! From upload to visible, and every reason why not.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::process::Command;
 
 use protocol::author::Receipt;
@@ -432,27 +431,15 @@ fn root_with_online(site: &Site, version: u64, snapshot: &PublicKey, timestamp: 
 }
 
 /// `repo-server new-key`: the key's public half, as the author gets it.
-fn new_online_key(site: &Site) -> PublicKey {
-    let before = public_files(site);
+fn new_online_key(site: &Site, name: &str) -> PublicKey {
     let made = Command::new(env!("CARGO_BIN_EXE_repo-server"))
-        .args(["new-key", "--dir"])
+        .args(["new-key", name, "--dir"])
         .arg(site.repository())
         .output()
         .unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let new = public_files(site)
-        .into_iter()
-        .find(|path| !before.contains(path))
-        .unwrap();
+    let new = site.repository().join(format!("{name}.pub"));
     PublicKey::from_object(serde_json::from_slice(&std::fs::read(new).unwrap()).unwrap()).unwrap()
-}
-
-fn public_files(site: &Site) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(site.repository()).unwrap();
-    let paths = entries.map(|entry| entry.unwrap().path());
-    paths
-        .filter(|path| path.extension().is_some_and(|ending| ending == "pub"))
-        .collect()
 }
 
 #[tokio::test]
@@ -460,7 +447,10 @@ async fn a_running_repository_signs_with_the_keys_that_the_newest_root_names_and
     let site = Site::new();
     let running = site.start().await;
     running.release(&sample("1.0.0", 1)).await;
-    let (snapshot, timestamp) = (new_online_key(&site), new_online_key(&site));
+    let (snapshot, timestamp) = (
+        new_online_key(&site, "snapshot-2"),
+        new_online_key(&site, "timestamp-2"),
+    );
     let old = site.repository().join("online-key.pem");
     assert!(old.exists());
     let mut request = running.request(&site.next_targets(|editor| editor));

@@ -40,15 +40,24 @@ fn named(text: &str) -> Vec<String> {
     names
 }
 
+/// The sources of a folder and of those in it.
+fn gather(folder: &Path, sources: &mut String) {
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        let module = entry.path().file_stem().unwrap().to_string_lossy().into_owned();
+        sources.push_str(&format!("\nmod {module};\n"));
+        if entry.path().is_dir() {
+            gather(&entry.path(), sources);
+        } else {
+            sources.push_str(&std::fs::read_to_string(entry.path()).unwrap());
+        }
+    }
+}
+
 #[test]
 fn every_end_to_end_test_that_the_documents_name_exists() {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut sources = String::new();
-    for entry in std::fs::read_dir(here.join("tests/it")).unwrap().flatten() {
-        let module = entry.path().file_stem().unwrap().to_string_lossy().into_owned();
-        sources.push_str(&format!("\nmod {module};\n"));
-        sources.push_str(&std::fs::read_to_string(entry.path()).unwrap());
-    }
+    gather(&here.join("tests/it"), &mut sources);
     for document in ["SECURITY.md", "docs/requirements.md"] {
         let text = std::fs::read_to_string(here.join("..").join(document)).unwrap();
         let names = named(&text);

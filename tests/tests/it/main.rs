@@ -14,6 +14,7 @@ mod forms;
 mod happy;
 mod identity;
 mod keys;
+mod keys_page;
 mod kills;
 mod kinds;
 mod life;
