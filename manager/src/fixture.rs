@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use certs::{SiteAuthority, life};
+use certs::SiteAuthority;
 use mtls::{Clock as _, SystemClock};
 use protocol::{Name, Role};
 use tempfile::TempDir;
@@ -23,20 +23,29 @@ pub(crate) fn now() -> UnixTime {
 /// A folder and the gateway that is open in it.
 pub(crate) struct Fixture {
     pub(crate) gateway: Arc<Gateway>,
+    authority: SiteAuthority,
     _dir: TempDir,
 }
 
 impl Fixture {
-    pub(crate) fn new() -> Self {
+    /// A gateway whose own certificate lives so many seconds.
+    pub(crate) fn new(seconds: i64) -> Self {
         let dir = TempDir::new().unwrap();
         let authority = SiteAuthority::create(&name("plant"), now()).unwrap();
         let paths = Paths::new(dir.path());
         write(&authority, &paths);
+        certify(&authority, &paths, seconds);
         let config = Config::load(&paths.config()).unwrap();
         Self {
             gateway: Arc::new(crate::service::open(config, paths).unwrap()),
+            authority,
             _dir: dir,
         }
+    }
+
+    /// Puts another certificate into its folder, one that lives so many seconds.
+    pub(crate) fn certify(&self, seconds: i64) {
+        certify(&self.authority, &self.gateway.paths, seconds);
     }
 }
 
@@ -53,7 +62,6 @@ fn certify(authority: &SiteAuthority, paths: &Paths, seconds: i64) {
 }
 
 fn write(authority: &SiteAuthority, paths: &Paths) {
-    certify(authority, paths, life::LEAF);
     let device = authority.device_authority(now()).unwrap();
     let (key, _) = Ed25519Signer::generate().unwrap();
     let root = [

@@ -91,6 +91,8 @@ pub(crate) struct Gateway {
     pub(crate) addresses: Mutex<Option<Addresses>>,
     /// Since when the metadata has been stale, as of the last check.
     pub(crate) stale_since: Mutex<Option<UnixTime>>,
+    /// When this gateway's certificate ends, as of the last look.
+    pub(crate) certificate_until: Mutex<Option<UnixTime>>,
 }
 
 impl Gateway {

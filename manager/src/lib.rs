@@ -21,6 +21,7 @@
 
 mod backup;
 mod catalog;
+mod certificate;
 pub mod cli;
 pub mod config;
 pub mod database;

@@ -132,6 +132,11 @@ pub const RECOVER_ROUNDS: usize = 3;
 /// Bytes of one line of the repository's event stream.
 pub const EVENT_LINE: usize = 64 << 10;
 
+/// Seconds before the end of its own certificate from which the gateway warns: time for the author to travel.
+pub const CERTIFICATE_WARNING_SECONDS: i64 = 30 * 86_400;
+/// How often the gateway looks when its certificate ends.
+pub const CERTIFICATE_LOOK: Duration = Duration::from_secs(60);
+
 /// Bytes of a backup: the list of ten thousand devices, metadata and keys.
 pub const BACKUP_BYTES: u64 = 512 << 20;
 /// Shortest passphrase of a backup, in characters.

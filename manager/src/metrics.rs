@@ -1,14 +1,15 @@
 //! Figures for Prometheus, on a loopback address.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tuf::UnixTime;
 
 use crate::gateway::Gateway;
 
@@ -33,6 +34,11 @@ fn text(gateway: &Gateway) -> String {
         .offers()
         .filter(|offer| gateway.fleet.stopped(&offer.update).is_some());
     let running = gateway.downloader.is_running();
+    let certificate = *gateway
+        .certificate_until
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    let seconds = |until: UnixTime| u64::try_from(until.0).unwrap_or(0);
     let gauges = [
         (
             "drover_manager_devices",
@@ -78,6 +84,11 @@ fn text(gateway: &Gateway) -> String {
             "drover_manager_metadata_version",
             "Version of the timestamp role.",
             gateway.metadata().timestamp,
+        ),
+        (
+            "drover_manager_certificate_expires_seconds",
+            "When the gateway's own certificate ends, in seconds since 1970; 0 where that is not known.",
+            certificate.map_or(0, seconds),
         ),
     ];
     let counters = [

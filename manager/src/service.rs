@@ -27,7 +27,7 @@ use crate::outbox::{self, Outbox};
 use crate::pulse::{self, Pulse};
 use crate::repository::Repository;
 use crate::secrets::{Passwords, Pepper, jitter};
-use crate::{enroll, limits, metrics, reports, sender, socket};
+use crate::{certificate, enroll, limits, metrics, reports, sender, socket};
 
 /// Runs a gateway until `shutdown`.
 ///
@@ -42,6 +42,7 @@ pub async fn run(dir: &Path, shutdown: CancellationToken) -> Result<()> {
     let repositories = Arc::new(repositories(&gateway)?);
     load_fleet(&gateway)?;
     reports::stop_due(&gateway).await;
+    certificate::look(&gateway);
 
     let devices = bind(gateway.config.listen_devices).await?;
     let joining = bind(gateway.config.listen_enroll).await?;
@@ -85,6 +86,7 @@ pub async fn run(dir: &Path, shutdown: CancellationToken) -> Result<()> {
     tasks.spawn(outbox::own(gateway.clone()));
     tasks.spawn(reconcile(gateway.clone()));
     tasks.spawn(pulse::run(gateway.clone()));
+    tasks.spawn(certificate::run(gateway.clone()));
     let (answering, known) = (gateway.clone(), repositories.clone());
     tasks.spawn(async move {
         control
@@ -176,6 +178,7 @@ pub(crate) fn open(config: Config, paths: Paths) -> Result<Gateway> {
         catalog: watch::channel(Arc::new(catalog)).0,
         addresses: Mutex::default(),
         stale_since: Mutex::default(),
+        certificate_until: Mutex::default(),
         downloader: Downloader::new(state.clone(), running),
         config,
         paths,

@@ -54,6 +54,9 @@ pub(crate) fn show_status(status: &ManagerStatus) {
         "listening    {} (devices), {} (enrolment)",
         status.devices_address, status.enroll_address
     );
+    if let Some(until) = status.certificate_until {
+        println!("certificate  until {until}");
+    }
     println!("sent         {} bytes since the start", status.sent_bytes);
     for row in &status.releases {
         let state = match (&row.stopped, row.mirrored) {

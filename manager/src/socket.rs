@@ -153,6 +153,10 @@ fn status(gateway: &Gateway) -> ManagerStatus {
             .map(|at| at.saturating_duration_since(Instant::now()).as_secs()),
         last_refresh: download.last_refresh,
         stale_since: *gateway.stale_since.lock().unwrap_or_else(PoisonError::into_inner),
+        certificate_until: *gateway
+            .certificate_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner),
         events_connected: download.events_connected,
         devices_address: address(|all| all.devices),
         enroll_address: address(|all| all.enroll),

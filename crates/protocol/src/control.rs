@@ -113,6 +113,9 @@ pub struct ManagerStatus {
     pub last_refresh: Option<UnixTime>,
     /// Since when the metadata has been stale.
     pub stale_since: Option<UnixTime>,
+    /// When the manager's own certificate ends.
+    #[serde(default)]
+    pub certificate_until: Option<UnixTime>,
     /// Whether events arrive, or only the poll timer works.
     pub events_connected: bool,
     /// `host:port` where devices are served.

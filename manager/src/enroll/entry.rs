@@ -120,7 +120,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_device_that_is_deleted_while_it_joins_stays_out() {
-        let fixture = Fixture::new();
+        let fixture = Fixture::new(certs::life::LEAF);
         let gateway = &fixture.gateway;
         // Its code and password were right when it asked; then it was deleted.
         add(gateway, "pump", b"one");
@@ -137,7 +137,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_renewal_under_way_does_not_bring_a_deleted_device_back() {
-        let fixture = Fixture::new();
+        let fixture = Fixture::new(certs::life::LEAF);
         let gateway = &fixture.gateway;
         add(gateway, "pump", b"one");
         assert!(join(gateway, b"one", KEY).await);
@@ -158,7 +158,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_fleet_alone_lets_nobody_back_on_the_list() {
-        let fixture = Fixture::new();
+        let fixture = Fixture::new(certs::life::LEAF);
         let fleet = &fixture.gateway.fleet;
         assert!(!fleet.joined(&name("pump"), enrolment(KEY)));
         assert!(!fleet.renewed(&name("pump"), &KEY, UnixTime(3_000)));

@@ -3,6 +3,8 @@
 use protocol::control::{ListChange, ListEntry, ManagerRequest};
 use protocol::device::Problem;
 use reqwest::StatusCode;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::device::{Device, code, enroll};
 use crate::site::{PASSWORD, Site};
@@ -67,6 +69,29 @@ async fn a_deleted_device_is_cut_off_at_once_and_stays_out() {
         pump,
         [ListChange::Added, ListChange::Enrolled, ListChange::Deleted]
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_whose_certificate_ends_soon_says_so_from_its_start() {
+    let site = Site::new(1).await;
+    let life = 20 * 86_400;
+    site.certify(life);
+    let gateway = site.start().await;
+    let status = gateway.status().await;
+    let until = status.certificate_until.unwrap();
+    let left = until.seconds_since(crate::site::now());
+    assert!((life - 600..=life).contains(&left), "{left}");
+    assert!(
+        status.alarms[0].contains("certs issue manager gateway"),
+        "{:?}",
+        status.alarms
+    );
+    let mut monitor = TcpStream::connect(gateway.addresses.metrics).await.unwrap();
+    monitor.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await.unwrap();
+    let mut metrics = String::new();
+    monitor.read_to_string(&mut metrics).await.unwrap();
+    let line = format!("drover_manager_certificate_expires_seconds {}\n", until.0);
+    assert!(metrics.contains(&line), "{metrics}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

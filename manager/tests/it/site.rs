@@ -98,16 +98,11 @@ impl Site {
 
     fn write_folder(&self) {
         let dir = self.folder();
-        let issued = self
-            .authority
-            .issue(Role::Manager, &name("gateway"), &[], life::LEAF, now())
-            .unwrap();
         let device = self.authority.device_authority(now()).unwrap();
         durable::create_dir(&dir, 0o700).unwrap();
         let write = |file: &str, bytes: &[u8]| durable::replace(dir.join(file), bytes, 0o600).unwrap();
         write("ca.pem", self.authority.certificate_pem().as_bytes());
-        write("tls.pem", issued.chain.as_bytes());
-        write("tls-key.pem", issued.key.as_bytes());
+        self.certify(life::LEAF);
         write("device-ca.pem", device.certificate_pem().as_bytes());
         write("device-ca-key.pem", device.key_pem().as_bytes());
         write("root.json", &self.root);
@@ -123,6 +118,18 @@ impl Site {
             urls.join(", ")
         );
         write("manager.toml", config.as_bytes());
+    }
+
+    /// Gives the gateway a certificate that lives so many seconds.
+    pub(crate) fn certify(&self, seconds: i64) {
+        let issued = self
+            .authority
+            .issue(Role::Manager, &name("gateway"), &[], seconds, now())
+            .unwrap();
+        let write =
+            |file: &str, bytes: &[u8]| durable::replace(self.folder().join(file), bytes, 0o600).unwrap();
+        write("tls.pem", issued.chain.as_bytes());
+        write("tls-key.pem", issued.key.as_bytes());
     }
 
     /// Adds a release and puts everything signed anew on every repository's shelf.
