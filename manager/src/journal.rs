@@ -1,6 +1,6 @@
 //! What happens, for people who watch: a bounded ring of steps and messages, and alarms.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use protocol::Event;
@@ -8,7 +8,7 @@ use protocol::control::{LoggedMessage, ManagerEvent};
 use protocol::messages::Message;
 use tokio::sync::broadcast;
 use tracing::{error, info, warn};
-use tuf::UnixTime;
+use tuf::{Digest, UnixTime};
 
 use crate::limits;
 
@@ -42,7 +42,10 @@ pub struct Journal {
 
 #[derive(Debug, Default)]
 struct Inner {
-    kept: VecDeque<ManagerEvent>,
+    /// With the key of a device's step, oldest first.
+    kept: VecDeque<(ManagerEvent, Option<Digest>)>,
+    /// The keys of the devices' steps that are kept: a fleet tells many, and each is looked up.
+    told: HashSet<Digest>,
     /// Key, text; newest last.
     alarms: VecDeque<(String, String)>,
     /// What is said sparsely: when it was last said, and how often it has happened since.
@@ -70,32 +73,39 @@ impl Journal {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(&self, event: ManagerEvent) {
+    fn push(&self, event: ManagerEvent, key: Option<Digest>) {
         let mut inner = self.lock();
-        if inner.kept.len() >= limits::KEPT_EVENTS {
-            inner.kept.pop_front();
+        if inner.kept.len() >= limits::KEPT_EVENTS
+            && let Some((_, Some(gone))) = inner.kept.pop_front()
+        {
+            inner.told.remove(&gone);
         }
-        inner.kept.push_back(event.clone());
+        inner.kept.push_back((event.clone(), key));
         // Sent under the lock: a watcher that starts now gets each event once. No receiver is no error.
         let _ = self.watchers.send(event);
     }
 
     /// A step of an update.
     pub fn step(&self, event: Event) {
+        self.tell(event, None);
+    }
+
+    fn tell(&self, event: Event, key: Option<Digest>) {
         info!(
             target: "drover",
             update = %event.update, step = %event.step, actor = %event.actor, component = %event.component,
             version = %event.version, device = event.device.as_ref().map(tracing::field::display),
             reason = event.reason.as_deref(), "step"
         );
-        self.push(ManagerEvent::Step(event));
+        self.push(ManagerEvent::Step(event), key);
     }
 
     /// A device's step: told once, whether progress or the signed report brought it first.
     pub fn device_step(&self, event: Event) {
-        let known = |kept: &ManagerEvent| matches!(kept, ManagerEvent::Step(step) if *step == event);
-        if !self.lock().kept.iter().rev().any(known) {
-            self.step(event);
+        // A plain structure: it has a JSON form.
+        let key = Digest::of(&serde_json::to_vec(&event).unwrap_or_default());
+        if self.lock().told.insert(key) {
+            self.tell(event, Some(key));
         }
     }
 
@@ -153,12 +163,13 @@ impl Journal {
             Level::Error => error!(target: "drover", id, "{text}"),
         }
         let level = level.as_str().to_owned();
-        self.push(ManagerEvent::Message(LoggedMessage {
+        let message = LoggedMessage {
             at,
             level,
             id: id.to_owned(),
             text,
-        }));
+        };
+        self.push(ManagerEvent::Message(message), None);
     }
 
     /// Raises an alarm; one with the same key is replaced. Says so once, and gives whether it was new.
@@ -213,7 +224,8 @@ impl Journal {
     #[must_use]
     pub fn watch(&self) -> (Vec<ManagerEvent>, broadcast::Receiver<ManagerEvent>) {
         let inner = self.lock();
-        (inner.kept.iter().cloned().collect(), self.watchers.subscribe())
+        let kept = inner.kept.iter().map(|(event, _)| event.clone()).collect();
+        (kept, self.watchers.subscribe())
     }
 }
 
@@ -238,6 +250,47 @@ mod tests {
         assert!(later.try_recv().is_err());
         journal.say(UnixTime(0), Level::Info, messages::LISTENING, "", "");
         assert!(matches!(later.try_recv(), Ok(ManagerEvent::Message(m)) if m.id == "manager.listening"));
+    }
+
+    #[test]
+    fn a_devices_step_is_told_once_while_it_is_kept() {
+        let journal = Journal::new();
+        let step = |boot: usize| Event {
+            update: protocol::UpdateId::from_random([7; 16]),
+            actor: protocol::Identity {
+                site: "plant".parse().unwrap(),
+                role: protocol::Role::Device,
+                name: "pump".parse().unwrap(),
+            },
+            step: protocol::Step::Staged,
+            component: "app".parse().unwrap(),
+            version: "1.0".parse().unwrap(),
+            device: None,
+            at: protocol::Stamp {
+                wall_ns: 0,
+                boot_ns: 0,
+                boot_id: boot.to_string(),
+            },
+            bytes: None,
+            total: None,
+            reason: None,
+        };
+        let kept = || journal.watch().0.len();
+        for boot in [1, 2, 1, 2, 1] {
+            journal.device_step(step(boot));
+        }
+        assert_eq!(kept(), 2);
+        for boot in 10..10 + limits::KEPT_EVENTS {
+            journal.device_step(step(boot));
+        }
+        assert_eq!(
+            (kept(), journal.lock().told.len()),
+            (limits::KEPT_EVENTS, limits::KEPT_EVENTS)
+        );
+        let told = || matches!(journal.watch().0.last(), Some(ManagerEvent::Step(last)) if *last == step(1));
+        assert!(!told());
+        journal.device_step(step(1));
+        assert!(told(), "nobody remembers that it was told");
     }
 
     #[test]
