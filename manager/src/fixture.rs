@@ -30,14 +30,21 @@ pub(crate) struct Fixture {
 impl Fixture {
     /// A gateway whose own certificate lives so many seconds.
     pub(crate) fn new(seconds: i64) -> Self {
+        Self::with(seconds, |_| {})
+    }
+
+    /// The same, with something that is not as usual.
+    pub(crate) fn with(seconds: i64, change: impl FnOnce(&mut Gateway)) -> Self {
         let dir = TempDir::new().unwrap();
         let authority = SiteAuthority::create(&name("plant"), now()).unwrap();
         let paths = Paths::new(dir.path());
         write(&authority, &paths);
         certify(&authority, &paths, seconds);
         let config = Config::load(&paths.config()).unwrap();
+        let mut gateway = crate::service::open(config, paths).unwrap();
+        change(&mut gateway);
         Self {
-            gateway: Arc::new(crate::service::open(config, paths).unwrap()),
+            gateway: Arc::new(gateway),
             authority,
             _dir: dir,
         }

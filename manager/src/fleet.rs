@@ -1,7 +1,7 @@
 //! The devices: who is on the list, what each one reports, what each one should run.
 
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 mod orders;
 mod rollbacks;
 mod streams;

@@ -111,6 +111,8 @@ pub const CHECK_BACKOFF_MAX: Duration = Duration::from_secs(300);
 pub const FETCH_BACKOFF: Duration = Duration::from_secs(2);
 /// Longest back-off of an interrupted file.
 pub const FETCH_BACKOFF_MAX: Duration = Duration::from_secs(600);
+/// Failed tries in a row after which a file that does not come is an alarm: a link may break now and then.
+pub const FETCH_TRIES: u32 = 3;
 /// First wait before a file that arrived wrong from every address is asked for again.
 pub const WRONG_FILE_WAIT: Duration = Duration::from_secs(3_600);
 /// Longest wait before such a file is asked for again.

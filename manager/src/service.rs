@@ -215,7 +215,7 @@ fn open_trust(paths: &Paths) -> Result<(TrustStore, tuf::TrustedState)> {
     Ok((trust, state))
 }
 
-fn repositories(gateway: &Gateway) -> Result<Vec<Repository>> {
+pub(crate) fn repositories(gateway: &Gateway) -> Result<Vec<Repository>> {
     let urls = gateway.config.repository_urls().map_err(anyhow::Error::msg)?;
     urls.into_iter()
         .map(|url| {

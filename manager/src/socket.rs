@@ -48,7 +48,7 @@ pub(crate) async fn answer(
                 Ok(found) => CheckResult {
                     changed: found.changed,
                     message: found.message,
-                    failed: false,
+                    failed: found.failed,
                 },
                 Err(message) => CheckResult {
                     changed: false,
@@ -143,9 +143,9 @@ fn status(gateway: &Gateway) -> ManagerStatus {
         program: env!("CARGO_PKG_VERSION").to_owned(),
         downloader_running: running,
         downloader: if running {
-            download.text
+            downloader::said(gateway)
         } else {
-            format!("stopped; before: {}", download.text)
+            format!("stopped; before: {}", downloader::said(gateway))
         },
         next_check_seconds: download
             .next_check

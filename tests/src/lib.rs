@@ -17,6 +17,7 @@ pub mod proxy;
 pub mod rogue;
 pub mod site;
 pub mod steps;
+mod timer;
 
 /// A test that cannot run here says so. Where `DROVER_NO_SKIP` is set, as in CI, that is a failure: what is green
 /// there has run.

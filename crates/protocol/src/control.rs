@@ -260,7 +260,7 @@ pub struct CheckResult {
     pub changed: bool,
     /// What it was, or what is wrong.
     pub message: String,
-    /// Whether the check failed.
+    /// Whether the check failed, or a file that it found could not be had.
     #[serde(default)]
     pub failed: bool,
 }
@@ -309,7 +309,7 @@ pub struct DownloadEntry {
     pub length: u64,
     /// Milliseconds of downloading.
     pub milliseconds: u64,
-    /// `verified`, or what went wrong.
+    /// `verified`, or `failed: ` and what went wrong.
     pub outcome: String,
 }
 

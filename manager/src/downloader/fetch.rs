@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 use durable::{Incoming, StoreError};
 use http::{StatusCode, header};
 use protocol::control::{DownloadEntry, Fetching};
+use protocol::limits::MAX_REASON;
 use protocol::{Step, messages};
 use reqwest::Response;
 
 use super::chain;
+use super::missing::{self, Failure, Kind};
 use crate::catalog::{Catalog, Offer};
 use crate::gateway::Gateway;
 use crate::journal::Level;
@@ -28,7 +30,7 @@ pub(crate) async fn run(gateway: Arc<Gateway>, repositories: Vec<Repository>) {
             () = gateway.downloader.missing.notified() => {}
             () = tokio::time::sleep(due), if waits => {}
         }
-        fetch_all(&gateway, &repositories).await;
+        fetch_all(&gateway, &repositories, false).await;
     }
 }
 
@@ -61,10 +63,23 @@ async fn check_mirror(gateway: &Arc<Gateway>) {
     }
 }
 
-/// Fetches every file that the catalog names, the mirror lacks and no breaker holds back; says how many came.
-pub(super) async fn fetch_all(gateway: &Arc<Gateway>, repositories: &[Repository]) -> usize {
+/// What came of fetching what was missing.
+#[derive(Debug, Default)]
+pub(super) struct Fetched {
+    /// Files that came.
+    pub(super) count: usize,
+    /// What is to be said of each that did not.
+    pub(super) failed: Vec<String>,
+}
+
+/// Fetches every file that the catalog names, the mirror lacks and no breaker holds back; `anyway`: those too that a
+/// breaker holds back, because a person wants it so.
+pub(super) async fn fetch_all(gateway: &Arc<Gateway>, repositories: &[Repository], anyway: bool) -> Fetched {
     let _alone = gateway.downloader.fetching.lock().await;
-    let mut fetched = 0;
+    if anyway {
+        gateway.downloader.breakers().reopen(Instant::now());
+    }
+    let mut fetched = Fetched::default();
     // The catalog may change meanwhile: look anew after each file.
     let mut tried = Vec::new();
     loop {
@@ -80,14 +95,17 @@ pub(super) async fn fetch_all(gateway: &Arc<Gateway>, repositories: &[Repository
         let Some(offer) = next else { break };
         tried.push(offer.digest);
         if fetch(gateway, repositories, offer).await {
-            fetched += 1;
+            fetched.count += 1;
             mark(gateway, offer, true);
             super::order(gateway);
+        } else {
+            fetched.failed.extend(missing::said(gateway, offer));
         }
         gateway
             .downloader
-            .tell(|status| (status.text, status.fetching) = ("up to date".into(), None));
+            .tell(|status| (status.busy, status.fetching) = (None, None));
     }
+    missing::forget(gateway);
     fetched
 }
 
@@ -104,7 +122,7 @@ fn mark(gateway: &Gateway, known: &Offer, here: bool) {
     });
 }
 
-fn name(offer: &Offer) -> String {
+pub(super) fn name(offer: &Offer) -> String {
     format!("{}_{}", offer.release.component, offer.release.version)
 }
 
@@ -113,10 +131,10 @@ async fn fetch(gateway: &Arc<Gateway>, repositories: &[Repository], offer: &Offe
     let name = name(offer);
     gateway
         .downloader
-        .tell(|status| status.text = format!("downloading {name}"));
+        .tell(|status| status.busy = Some(format!("downloading {name}")));
     gateway.step(Step::FetchStarted, offer, None, None);
     let (before, after) = repositories.split_at(gateway.downloader.preferred().min(repositories.len()));
-    let (mut wrong, mut passing) = (Vec::new(), false);
+    let mut failures = Vec::new();
     for repository in after.iter().chain(before) {
         let begun = Instant::now();
         let mut outcome = transfer(gateway, repository, offer).await;
@@ -124,72 +142,40 @@ async fn fetch(gateway: &Arc<Gateway>, repositories: &[Repository], offer: &Offe
             // What was kept from an earlier try did not fit; it is gone now.
             outcome = transfer(gateway, repository, offer).await;
         }
-        let done = |bytes, outcome: String| {
-            record(gateway, offer, repository.base(), bytes, begun.elapsed(), outcome);
-        };
-        match outcome {
+        let (bytes, kind, reason) = match outcome {
             Ok(bytes) => {
-                done(bytes, "verified".into());
+                let source = repository.base();
+                record(gateway, offer, source, bytes, begun.elapsed(), "verified".into());
                 arrived(gateway, offer, &name);
                 return true;
             }
-            Err(TransferError::Wrong { bytes, reason }) => {
-                done(bytes, reason.clone());
-                wrong.push(format!("{} ({reason})", repository.base()));
-            }
-            Err(TransferError::Stale) => passing = true,
-            Err(TransferError::Passing(reason)) => {
-                passing = true;
+            Err(TransferError::Wrong { bytes, reason }) => (bytes, Kind::Wrong, reason),
+            Err(TransferError::Passing { bytes, reason, full }) => {
                 tracing::warn!(target: "drover", reason, base = repository.base(), "a download was interrupted");
+                (bytes, if full { Kind::Full } else { Kind::Passing }, reason)
             }
-        }
+            Err(TransferError::Stale) => {
+                let reason = "the repository changes its mind about where the file begins";
+                (0, Kind::Passing, reason.to_owned())
+            }
+        };
+        failures.push(Failure {
+            source: repository.base().to_owned(),
+            kind,
+            reason: reason.chars().take(MAX_REASON).collect(),
+            bytes,
+            elapsed: begun.elapsed(),
+        });
     }
-    let (first, most) = if wrong.is_empty() || passing {
-        (limits::FETCH_BACKOFF, limits::FETCH_BACKOFF_MAX)
-    } else {
-        (limits::WRONG_FILE_WAIT, limits::WRONG_FILE_WAIT_MAX)
-    };
-    let (now, random) = (Instant::now(), crate::secrets::jitter());
-    gateway
-        .downloader
-        .breakers()
-        .trip(offer.digest, first, most, now, random);
-    if !wrong.is_empty() {
-        corrupted(gateway, offer, &name, &wrong.join("; "));
-    }
+    missing::note(gateway, offer, &failures);
     false
 }
 
 fn arrived(gateway: &Gateway, offer: &Offer, name: &str) {
-    gateway.downloader.breakers().heal(&offer.digest);
-    gateway.journal.clear(&format!("file:{}", offer.digest));
+    missing::arrived(gateway, &offer.digest);
     for message in [messages::DOWNLOADED, messages::VERIFIED] {
         gateway.journal.say(gateway.now(), Level::Info, message, name, "");
     }
-}
-
-/// Said and reported once; the store has put the bytes aside, the breaker keeps it from being asked for every ten
-/// seconds (R-004-56, R-004-57).
-fn corrupted(gateway: &Gateway, offer: &Offer, name: &str, reason: &str) {
-    let text = format!("{name} is not the file that was signed: {reason}");
-    if !gateway
-        .journal
-        .alarm(gateway.now(), &format!("file:{}", offer.digest), &text)
-    {
-        return;
-    }
-    gateway.failed(offer, &text);
-    let now = gateway.now();
-    gateway
-        .journal
-        .say(now, Level::Error, messages::CORRUPTED, "", &text);
-    gateway.journal.say(
-        now,
-        Level::Info,
-        messages::DELETED,
-        name,
-        "kept aside in quarantine",
-    );
 }
 
 /// What the windows show of a file that is arriving.
@@ -209,12 +195,25 @@ enum TransferError {
     Wrong { bytes: u64, reason: String },
     /// What was kept from an earlier try does not fit what the repository has; it was thrown away.
     Stale,
-    /// Interrupted; what has arrived stays for the next try.
-    Passing(String),
+    /// Interrupted; what has arrived stays for the next try. `full`: there is no room for it.
+    Passing { bytes: u64, reason: String, full: bool },
 }
 
-fn passing(error: &dyn std::error::Error) -> TransferError {
-    TransferError::Passing(chain(error))
+fn passing(bytes: u64, error: &dyn std::error::Error) -> TransferError {
+    TransferError::Passing {
+        bytes,
+        reason: chain(error),
+        full: false,
+    }
+}
+
+/// What this machine's disk refused.
+fn disk(bytes: u64, error: &StoreError) -> TransferError {
+    TransferError::Passing {
+        bytes,
+        reason: chain(error),
+        full: matches!(error, StoreError::File(error) if error.is_full()),
+    }
 }
 
 /// Streams one file into the mirror, resuming what is there; gives the bytes that crossed the wire.
@@ -226,10 +225,10 @@ async fn transfer(
     let (store, digest, length) = (gateway.mirror.clone(), offer.digest, offer.length);
     // Hashes what is there already: on a thread that may block.
     let begun = tokio::task::spawn_blocking(move || store.begin(digest, length)).await;
-    let mut incoming = match begun.map_err(|error| passing(&error))? {
+    let mut incoming = match begun.map_err(|error| passing(0, &error))? {
         Ok(incoming) => incoming,
         Err(StoreError::Held { .. }) => return Ok(0),
-        Err(error) => return Err(passing(&error)),
+        Err(error) => return Err(disk(0, &error)),
     };
     let mut bytes = 0;
     if !incoming.is_complete() {
@@ -238,10 +237,10 @@ async fn transfer(
         let response = match asked {
             Ok(response) => response,
             Err(RemoteError::Refused { status, .. }) if status == StatusCode::RANGE_NOT_SATISFIABLE => {
-                incoming.restart().map_err(|error| passing(&error))?;
+                incoming.restart().map_err(|error| disk(0, &error))?;
                 return Err(TransferError::Stale);
             }
-            Err(error) => return Err(passing(&error)),
+            Err(error) => return Err(passing(0, &error)),
         };
         announced(&response, &mut incoming)?;
         bytes = stream(response, &mut incoming, &|bytes| fetching(gateway, offer, bytes)).await?;
@@ -249,7 +248,7 @@ async fn transfer(
             // The answer came to its proper end: the repository's file is that short.
             let reason = format!("truncated: {} of {length} bytes", incoming.offset());
             return Err(if resumed > 0 && incoming.offset() > bytes {
-                incoming.restart().map_err(|error| passing(&error))?;
+                incoming.restart().map_err(|error| disk(bytes, &error))?;
                 TransferError::Stale
             } else {
                 put_aside(incoming, bytes, reason)
@@ -268,8 +267,8 @@ async fn transfer(
             Err(TransferError::Wrong { bytes, reason })
         }
         Ok(Err(StoreError::WrongDigest { .. })) => Err(TransferError::Stale),
-        Ok(Err(error)) => Err(passing(&error)),
-        Err(error) => Err(passing(&error)),
+        Ok(Err(error)) => Err(disk(bytes, &error)),
+        Err(error) => Err(passing(bytes, &error)),
     }
 }
 
@@ -287,12 +286,12 @@ fn announced(response: &Response, incoming: &mut Incoming) -> Result<(), Transfe
     let start = match content_range(response) {
         Some((start, total)) if start == incoming.offset() && total == incoming.length() => start,
         Some(_) => {
-            incoming.restart().map_err(|error| passing(&error))?;
+            incoming.restart().map_err(|error| disk(0, &error))?;
             return Err(TransferError::Stale);
         }
         None => {
             if incoming.offset() > 0 {
-                incoming.restart().map_err(|error| passing(&error))?;
+                incoming.restart().map_err(|error| disk(0, &error))?;
             }
             0
         }
@@ -332,32 +331,43 @@ async fn stream(
     told: &(dyn Fn(u64) + Sync),
 ) -> Result<u64, TransferError> {
     let (begun, mut bytes) = (Instant::now(), 0);
+    let slow = |bytes, reason: &str| TransferError::Passing {
+        bytes,
+        reason: reason.to_owned(),
+        full: false,
+    };
     loop {
         let chunk = tokio::time::timeout(limits::STALL, response.chunk()).await;
-        let chunk = chunk.map_err(|_| TransferError::Passing("no byte for too long".into()))?;
-        let Some(chunk) = chunk.map_err(|error| passing(&error))? else {
+        let chunk = chunk.map_err(|_| slow(bytes, "no byte for too long"))?;
+        let Some(chunk) = chunk.map_err(|error| passing(bytes, &error))? else {
             return Ok(bytes);
         };
         bytes += chunk.len() as u64;
         let elapsed = begun.elapsed();
         if elapsed > limits::FLOOR_AFTER && bytes < limits::FLOOR_RATE * elapsed.as_secs() {
-            let reason = "slower than the floor rate (slow retrieval)";
-            return Err(TransferError::Passing(reason.into()));
+            return Err(slow(bytes, "slower than the floor rate (slow retrieval)"));
         }
         match incoming.write(&chunk) {
             Ok(()) => told(incoming.offset()),
             Err(error @ StoreError::TooLong { .. }) => {
                 let reason = format!("{error} (endless data)");
-                incoming.restart().map_err(|error| passing(&error))?;
+                incoming.restart().map_err(|error| disk(bytes, &error))?;
                 return Err(TransferError::Wrong { bytes, reason });
             }
-            Err(error) => return Err(passing(&error)),
+            Err(error) => return Err(disk(bytes, &error)),
         }
     }
 }
 
 /// The download record (R-004-59).
-fn record(gateway: &Gateway, offer: &Offer, source: &str, bytes: u64, elapsed: Duration, outcome: String) {
+pub(super) fn record(
+    gateway: &Gateway,
+    offer: &Offer,
+    source: &str,
+    bytes: u64,
+    elapsed: Duration,
+    outcome: String,
+) {
     let entry = DownloadEntry {
         at: gateway.now(),
         component: offer.release.component.clone(),

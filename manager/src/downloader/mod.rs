@@ -1,6 +1,7 @@
 //! The downloader: checks the repository by timer and by event, verifies, and fills the mirror.
 
 mod fetch;
+mod missing;
 mod pace;
 mod recover;
 
@@ -49,18 +50,26 @@ pub(crate) struct Downloader {
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Status {
-    pub(crate) text: String,
+    /// What came of the last check; empty before the first one.
+    checked: String,
+    /// What is done just now.
+    busy: Option<String>,
     pub(crate) next_check: Option<Instant>,
     pub(crate) last_refresh: Option<UnixTime>,
     pub(crate) events_connected: bool,
     pub(crate) fetching: Option<Fetching>,
 }
 
+/// What came of the last check when it went well.
+const UP_TO_DATE: &str = "up to date";
+
 /// What a check found.
 #[derive(Debug)]
 pub(crate) struct Checked {
     pub(crate) changed: bool,
     pub(crate) message: String,
+    /// Whether a file could not be had.
+    pub(crate) failed: bool,
 }
 
 impl Downloader {
@@ -197,17 +206,41 @@ pub(crate) async fn listen(gateway: Arc<Gateway>, repositories: Vec<Repository>)
     }
 }
 
-/// One check now, by hand: metadata from the first repository that has good ones, then the files.
+/// One check now, by hand: metadata from the first repository that has good ones, then the files, whatever was wrong
+/// with them a moment ago.
 pub(crate) async fn check(gateway: &Arc<Gateway>, repositories: &[Repository]) -> Result<Checked, String> {
     let (changed, version) = refresh_any(gateway, repositories).await?;
-    let fetched = fetch::fetch_all(gateway, repositories).await;
-    let changed = changed || fetched > 0;
-    let message = if changed {
-        format!("metadata version {version}, {fetched} files fetched")
+    let fetched = fetch::fetch_all(gateway, repositories, true).await;
+    let (changed, failed) = (changed || fetched.count > 0, !fetched.failed.is_empty());
+    let mut said = if changed {
+        vec![format!(
+            "metadata version {version}, {} files fetched",
+            fetched.count
+        )]
+    } else if failed {
+        Vec::new()
     } else {
-        "nothing new".to_owned()
+        vec!["nothing new".to_owned()]
     };
-    Ok(Checked { changed, message })
+    said.extend(fetched.failed);
+    Ok(Checked {
+        changed,
+        message: said.join("; "),
+        failed,
+    })
+}
+
+/// What the downloader does, or what keeps it from having everything.
+pub(crate) fn said(gateway: &Gateway) -> String {
+    let status = gateway.downloader.status();
+    if let Some(busy) = status.busy {
+        return busy;
+    }
+    let missing = missing::all(gateway);
+    if status.checked == UP_TO_DATE && !missing.is_empty() {
+        return missing.join("; ");
+    }
+    status.checked
 }
 
 /// Metadata from the first repository that has good ones: whether they are new, and their version.
@@ -242,7 +275,9 @@ async fn refresh_any(gateway: &Arc<Gateway>, repositories: &[Repository]) -> Res
         *held = Some(state);
     }
     let message = failures.join("; ");
-    gateway.downloader.tell(|status| status.text.clone_from(&message));
+    gateway
+        .downloader
+        .tell(|status| status.checked.clone_from(&message));
     gateway.journal.alarm(gateway.now(), "repository", &message);
     Err(message)
 }
@@ -266,7 +301,7 @@ fn versions(state: &TrustedState) -> Versions {
 async fn accepted(gateway: &Arc<Gateway>, state: &TrustedState, new_targets: bool) {
     gateway.journal.clear("repository");
     gateway.downloader.tell(|status| {
-        status.text = "up to date".into();
+        status.checked = UP_TO_DATE.into();
         status.last_refresh = Some(gateway.now());
     });
     let catalog = Catalog::read(state, |digest, length| gateway.mirror.has(digest) == Some(length));
@@ -279,6 +314,7 @@ async fn accepted(gateway: &Arc<Gateway>, state: &TrustedState, new_targets: boo
                 gateway.step(Step::Noticed, offer, None, None);
             }
         }
+        missing::forget(gateway);
         collect(gateway, state).await;
     }
     order(gateway);

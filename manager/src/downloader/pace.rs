@@ -27,11 +27,21 @@ pub(super) fn back_off(failures: u32, random: u64) -> Duration {
     draw(most, random)
 }
 
-/// A file that arrived wrong or not at all: when it may be asked for again.
-#[derive(Debug, Clone, Copy)]
-struct Breaker {
-    until: Instant,
+/// A file that arrived wrong or not at all: when it may be asked for again, and why it did not come.
+#[derive(Debug, Clone)]
+pub(super) struct Breaker {
+    pub(super) until: Instant,
     wait: Duration,
+    /// Tries in a row that failed.
+    tries: u32,
+    pub(super) reason: String,
+}
+
+/// What a further failure is: how many there were in a row, and whether this reason is another one than the last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Tripped {
+    pub(super) tries: u32,
+    pub(super) new: bool,
 }
 
 /// The breakers, one per file.
@@ -43,34 +53,54 @@ impl Breakers {
         self.0.get(digest).is_none_or(|breaker| breaker.until <= now)
     }
 
+    /// The breaker of a file that could not be had.
+    pub(super) fn of(&self, digest: &Digest) -> Option<&Breaker> {
+        self.0.get(digest)
+    }
+
     /// Not again for between half and the whole of `first`, doubled with each trip up to `most`.
     pub(super) fn trip(
         &mut self,
         digest: Digest,
-        first: Duration,
-        most: Duration,
+        reason: &str,
+        (first, most): (Duration, Duration),
         now: Instant,
         random: u64,
-    ) {
+    ) -> Tripped {
         if self.0.len() >= limits::BREAKERS {
             self.0.retain(|_, breaker| breaker.until > now);
             if self.0.len() >= limits::BREAKERS {
                 self.0.clear();
             }
         }
-        let wait = self
-            .0
-            .get(&digest)
-            .map_or(first, |breaker| (breaker.wait * 2).clamp(first, most));
-        let until = now + wait / 2 + draw(wait / 2, random);
-        self.0.insert(digest, Breaker { until, wait });
+        let last = self.0.get(&digest);
+        let wait = last.map_or(first, |breaker| (breaker.wait * 2).clamp(first, most));
+        let tripped = Tripped {
+            tries: last.map_or(0, |breaker| breaker.tries).saturating_add(1),
+            new: last.is_none_or(|breaker| breaker.reason != reason),
+        };
+        let breaker = Breaker {
+            until: now + wait / 2 + draw(wait / 2, random),
+            wait,
+            tries: tripped.tries,
+            reason: reason.to_owned(),
+        };
+        self.0.insert(digest, breaker);
+        tripped
     }
 
     pub(super) fn heal(&mut self, digest: &Digest) {
         self.0.remove(digest);
     }
 
-    /// The author has signed something new: every file is worth one more try. The waits are remembered.
+    /// Forgets the files that nobody wants any more; gives them.
+    pub(super) fn forget(&mut self, wanted: impl Fn(&Digest) -> bool) -> Vec<Digest> {
+        let gone = self.0.extract_if(|digest, _| !wanted(digest));
+        gone.map(|(digest, _)| digest).collect()
+    }
+
+    /// The author has signed something new, or a person wants it so: every file is worth one more try. The waits are
+    /// remembered.
     pub(super) fn reopen(&mut self, now: Instant) {
         for breaker in self.0.values_mut() {
             breaker.until = now;
@@ -113,27 +143,40 @@ mod tests {
         let mut breakers = Breakers::default();
         assert!(breakers.allows(&digest, now));
         for wait in [100, 200, 250, 250] {
-            breakers.trip(digest, first, most, now, 0);
+            breakers.trip(digest, "wrong", (first, most), now, 0);
             assert!(!breakers.allows(&digest, now + Duration::from_secs(wait / 2 - 1)));
             assert!(breakers.allows(&digest, now + Duration::from_secs(wait)));
             now += Duration::from_secs(wait);
         }
-        breakers.trip(digest, first, most, now, u64::MAX / 2);
+        breakers.trip(digest, "wrong", (first, most), now, u64::MAX / 2);
         assert!(breakers.next(now).is_some());
         breakers.reopen(now);
         assert!(breakers.allows(&digest, now) && breakers.next(now).is_none());
         breakers.heal(&digest);
-        breakers.trip(digest, first, most, now, 0);
+        breakers.trip(digest, "wrong", (first, most), now, 0);
         assert!(breakers.allows(&digest, now + first));
     }
 
     #[test]
+    fn failures_are_counted_and_a_reason_is_new_once() {
+        let (digest, now) = (Digest::of(b"x"), Instant::now());
+        let mut breakers = Breakers::default();
+        let mut trip = |reason| breakers.trip(digest, reason, (Duration::ZERO, Duration::ZERO), now, 0);
+        for (tries, reason, new) in [(1, "gone", true), (2, "gone", false), (3, "slow", true)] {
+            assert_eq!(trip(reason), Tripped { tries, new });
+        }
+        assert_eq!(breakers.of(&digest).unwrap().reason, "slow");
+        breakers.heal(&digest);
+        assert!(breakers.of(&digest).is_none());
+    }
+
+    #[test]
     fn breakers_are_bounded() {
-        let now = Instant::now();
+        let (now, minute) = (Instant::now(), Duration::from_secs(60));
         let mut breakers = Breakers::default();
         for number in 0..3 * limits::BREAKERS {
             let digest = Digest::of(&number.to_le_bytes());
-            breakers.trip(digest, Duration::from_secs(60), Duration::from_secs(60), now, 0);
+            breakers.trip(digest, "wrong", (minute, minute), now, 0);
         }
         assert!(breakers.0.len() <= limits::BREAKERS);
     }

@@ -19,9 +19,11 @@ async fn a_corrupt_file_is_set_aside_said_once_and_not_fetched_again() {
         .unwrap()
         .files
         .insert(path.clone(), vec![b'x'; length]);
-    let gateway = site.start().await;
-    gateway.check().await;
-    gateway.check().await;
+    let gateway = site.start_unasked().await;
+    gateway
+        .until("it has told", |status| !status.alarms.is_empty())
+        .await;
+    gateway.by_timer(&site).await;
     assert_eq!(site.repositories[0].asked(&path), 1);
     let status = gateway.status().await;
     assert_eq!(status.alarms.len(), 1, "{:?}", status.alarms);

@@ -1,6 +1,6 @@
 //! A repository that serves what it is given, right or wrong, and counts who asks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -12,9 +12,9 @@ use axum::{Json, Router};
 use http::StatusCode;
 use mtls::serve::{Connections, Limits, serve};
 use mtls::{ClientAuth, Credentials, HTTP_1_1, SiteCa, SystemClock};
-use protocol::Role;
 use protocol::author::RelayedReport;
 use protocol::device::ReportsTaken;
+use protocol::{Report, Role, Step};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +22,8 @@ use tokio_util::sync::CancellationToken;
 pub(crate) struct Shelf {
     /// By path below `metadata/` or `targets/`.
     pub(crate) files: BTreeMap<String, Vec<u8>>,
+    /// Paths that are answered as if there were no file.
+    pub(crate) lost: BTreeSet<String>,
     pub(crate) asked: BTreeMap<String, usize>,
     pub(crate) reports: Vec<RelayedReport>,
     pub(crate) broken: bool,
@@ -47,7 +49,7 @@ fn find(shelf: &Shared, path: &str) -> Response {
     if shelf.broken {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     }
-    match shelf.files.get(path) {
+    match shelf.files.get(path).filter(|_| !shelf.lost.contains(path)) {
         Some(bytes) => bytes.clone().into_response(),
         None => StatusCode::NOT_FOUND.into_response(),
     }
@@ -98,6 +100,23 @@ impl Repository {
             shelf,
             shutdown,
         }
+    }
+
+    /// Waits until the gateway has reported a step with such a reason.
+    pub(crate) async fn reported(&self, step: Step, reason: &str) {
+        for _ in 0..500 {
+            let reports = self.shelf.lock().unwrap().reports.clone();
+            let texts = reports.iter().map(|relayed| &relayed.report.report);
+            let found = texts.flat_map(|text| serde_json::from_str::<Report>(text).unwrap().events);
+            if found
+                .filter(|event| event.step == step)
+                .any(|event| event.reason.is_some_and(|told| told.contains(reason)))
+            {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        panic!("{step} was not reported: {reason}");
     }
 
     pub(crate) fn asked(&self, path: &str) -> usize {

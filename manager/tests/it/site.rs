@@ -213,6 +213,11 @@ impl Site {
     pub(crate) async fn start(&self) -> Gateway {
         Gateway::start(&self.folder()).await
     }
+
+    /// Started, and nothing asked of it yet.
+    pub(crate) async fn start_unasked(&self) -> Gateway {
+        Gateway::open(&self.folder()).await
+    }
 }
 
 fn release(version: &str, counter: u64) -> Release {
@@ -253,6 +258,13 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     pub(crate) async fn start(dir: &Path) -> Self {
+        let gateway = Self::open(dir).await;
+        // Whatever the first check finds, it is over now.
+        gateway.check().await;
+        gateway
+    }
+
+    async fn open(dir: &Path) -> Self {
         let shutdown = CancellationToken::new();
         let (at, until) = (dir.to_owned(), shutdown.clone());
         let file = dir.join("state/addresses.json");
@@ -269,15 +281,24 @@ impl Gateway {
         })
         .await
         .expect("the gateway did not start");
-        let gateway = Self {
+        Self {
             dir: dir.to_owned(),
             addresses,
             shutdown,
             task,
-        };
-        // Whatever the first check finds, it is over now.
-        gateway.check().await;
-        gateway
+        }
+    }
+
+    /// A check that comes by the timer and not by hand, over when this returns.
+    pub(crate) async fn by_timer(&self, site: &Site) {
+        let asked = || site.repositories[0].asked("timestamp.json");
+        // The second one begins when the first one is over.
+        for _ in 0..2 {
+            let before = asked();
+            self.ask::<()>(&ManagerRequest::Stop).await.unwrap();
+            self.ask::<()>(&ManagerRequest::Start).await.unwrap();
+            self.until("it has checked", |_| asked() > before).await;
+        }
     }
 
     pub(crate) async fn stop(mut self) {

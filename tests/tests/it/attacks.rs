@@ -84,8 +84,8 @@ async fn a_file_changed_in_the_repository_reaches_no_device() {
                 "{:?}",
                 status.alarms
             );
-            let _ = site.manager(["check-now"], "").await.ok();
-            let _ = site.manager(["check-now"], "").await.ok();
+            site.check_by_timer().await;
+            site.check_by_timer().await;
             let downloads: Vec<Value> = site.manager(["history", "--json"], "").await.ok().json();
             let wrong = downloads
                 .iter()

@@ -9,7 +9,7 @@ use e2e::packages::{app, put};
 use e2e::process::{bin, run};
 use e2e::rogue::Thing;
 use e2e::{Agent, Forge, Rogue, Site, SiteOptions};
-use protocol::control::{CheckResult, DownloadEntry};
+use protocol::control::DownloadEntry;
 use protocol::{Outcome, Report};
 use release::Release;
 
@@ -368,11 +368,12 @@ async fn the_gateway_fetches_a_wrong_file_once_and_tells_of_it_once() {
         let path = format!("/{}", target_path(&listed.name, &listed.digest));
         rogue.put(&path, thing);
         series.show(&rogue);
-        for _ in 0..5 {
-            let _: CheckResult = site.manager(["check-now", "--json"], "").await.ok().json();
+        site.check_by_timer().await;
+        let told = steps.message_with("manager.verify.failure", reason).await;
+        for _ in 0..4 {
+            site.check_by_timer().await;
         }
         assert_eq!(rogue.count(&path), 1, "{what}: fetched again and again");
-        let told = steps.message_with("manager.verify.failure", reason).await;
         assert!(
             told.text.starts_with("Verify failure! File has been corrupted!"),
             "{}",
