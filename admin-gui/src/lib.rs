@@ -40,6 +40,8 @@ pub mod service;
 pub mod signing;
 pub mod status;
 pub mod stop;
+#[cfg(feature = "gui")]
+pub mod ui;
 pub mod upload;
 pub mod visible;
 

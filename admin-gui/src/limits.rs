@@ -102,3 +102,16 @@ pub const ANSWER_ROWS: usize = protocol::limits::MAX_CONTROL_LINE - (512 << 10);
 pub const SNAPSHOT_VERSIONS: usize = 100;
 /// Reasons of failures in a snapshot; the fleet's pages have them all.
 pub const SNAPSHOT_REASONS: usize = 20;
+
+/// Devices that the author's window keeps and shows; a larger site is asked for on the command line.
+pub const WINDOW_FLEET: usize = 20_000;
+
+/// Updates whose latencies the author's window shows.
+pub const WINDOW_RELEASES: usize = 30;
+
+/// Minutes that the author's window keeps the key open where a person asks for it.
+pub const WINDOW_KEEP_MINUTES: u32 = 15;
+
+/// Characters of a name, a version or an address typed into the author's window: more than any that is accepted, so
+/// that one too long is refused with a reason and not cut in silence.
+pub const WINDOW_FIELD: usize = 400;

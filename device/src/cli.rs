@@ -116,22 +116,11 @@ struct WindowArgs {
     #[arg(long)]
     texts: Option<PathBuf>,
     /// Colours.
-    #[arg(long, value_enum, default_value_t = Theme::System)]
-    theme: Theme,
+    #[arg(long, value_name = "system|light|dark", default_value = "system")]
+    theme: gui_kit::theme::Look,
     /// Over the whole screen, as on a panel on a wall.
     #[arg(long)]
     full_screen: bool,
-}
-
-#[cfg(feature = "gui")]
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Theme {
-    /// As the desktop.
-    System,
-    /// Dark on light.
-    Light,
-    /// Light on dark.
-    Dark,
 }
 
 #[derive(Debug, Args)]
@@ -198,14 +187,9 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
 
 #[cfg(feature = "gui")]
 fn window(args: &WindowArgs) -> anyhow::Result<()> {
-    let theme = match args.theme {
-        Theme::System => egui::ThemePreference::System,
-        Theme::Light => egui::ThemePreference::Light,
-        Theme::Dark => egui::ThemePreference::Dark,
-    };
     let looks = crate::ui::Looks {
         texts: args.texts.as_deref(),
-        theme,
+        theme: args.theme.0,
         full_screen: args.full_screen,
     };
     crate::ui::show(&args.dir.dir, looks)

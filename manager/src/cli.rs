@@ -86,6 +86,9 @@ enum Command {
         /// A file with the window's words in another language.
         #[arg(long, value_name = "FILE")]
         texts: Option<PathBuf>,
+        /// Colours.
+        #[arg(long, value_name = "system|light|dark", default_value = "system")]
+        theme: gui_kit::theme::Look,
     },
     /// What the gateway is doing.
     Status(Where),
@@ -203,7 +206,7 @@ fn run(cli: Cli) -> Result<()> {
             })
         }
         #[cfg(feature = "gui")]
-        Command::Window { dir, texts } => crate::ui::run(&dir, texts.as_deref()),
+        Command::Window { dir, texts, theme } => crate::ui::run(&dir, texts.as_deref(), theme),
         command => {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()

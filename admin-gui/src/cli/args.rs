@@ -19,9 +19,9 @@ use crate::signing::KeyType;
 #[derive(Debug, Parser)]
 #[command(name = "admin-gui", version, max_term_width = 100)]
 pub struct Cli {
-    /// What to do.
+    /// What to do; without a word: open the window.
     #[command(subcommand)]
-    pub command: Command,
+    pub command: Option<Command>,
 }
 
 /// The commands.
@@ -56,6 +56,9 @@ pub enum Command {
     Renew(Renew),
     /// Hand a repository that was restored from a backup what it has forgotten
     Recover(Common),
+    /// Open the window; starts the desk's service where none runs
+    #[cfg(feature = "gui")]
+    Window(Window),
     /// Serve windows: the desk as a process of its own, until nobody needs it
     Serve(Serve),
 }
@@ -86,6 +89,36 @@ pub struct Serve {
     /// End after so many seconds in which nobody needs it
     #[arg(long, value_name = "SECONDS", default_value_t = crate::limits::IDLE.as_secs())]
     pub idle_seconds: u64,
+}
+
+/// `window`.
+#[cfg(feature = "gui")]
+#[derive(Debug, Default, Args)]
+pub struct Window {
+    /// The author's folder, the site's, or one that is to become a site's; without it this folder if it is one, else
+    /// `drover` in the home folder
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// A file with a translation of the window's words
+    #[arg(long, value_name = "FILE")]
+    pub texts: Option<PathBuf>,
+    /// Colours
+    #[arg(long, value_name = "system|light|dark", default_value = "system")]
+    pub theme: gui_kit::theme::Look,
+}
+
+#[cfg(feature = "gui")]
+impl Window {
+    /// The folder that is meant.
+    #[must_use]
+    pub fn folder(&self) -> PathBuf {
+        let here = PathBuf::from(".");
+        match &self.dir {
+            Some(dir) => dir.clone(),
+            None if crate::config::Folder::find(&here).config().exists() => here,
+            None => std::env::home_dir().map_or(here, |home| home.join("drover")),
+        }
+    }
 }
 
 /// Where the passphrase comes from.

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -33,7 +33,12 @@ const ASK: &str = "Passphrase of the author's keys";
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let usual = match &cli.command {
+    let Some(command) = cli.command.or_else(window_if_shown) else {
+        // No word and no display: what one can say.
+        let _ = Cli::command().print_help();
+        return ExitCode::from(2);
+    };
+    let usual = match &command {
         Command::Serve(_) => "warn,drover=info",
         _ => "warn",
     };
@@ -45,8 +50,8 @@ pub fn main() -> ExitCode {
         .with_target(false)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
-    let wants_json = wants_json(&cli.command);
-    match run(cli.command) {
+    let wants_json = wants_json(&command);
+    match run(command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let code = exit::code(&error);
@@ -64,7 +69,24 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Without a word the window opens, where it can be shown.
+fn window_if_shown() -> Option<Command> {
+    #[cfg(feature = "gui")]
+    {
+        let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        if set("DISPLAY") || set("WAYLAND_DISPLAY") {
+            return Some(Command::Window(args::Window::default()));
+        }
+    }
+    None
+}
+
 fn run(command: Command) -> Result<()> {
+    // A window waits for its person, not for a runtime.
+    #[cfg(feature = "gui")]
+    if let Command::Window(args) = &command {
+        return crate::ui::run(&args.folder(), args.texts.as_deref(), args.theme);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -124,6 +146,8 @@ fn run(command: Command) -> Result<()> {
             output(&common, &done, || show::recovered(&done));
             Ok(())
         }),
+        #[cfg(feature = "gui")]
+        Command::Window(_) => Ok(()),
         Command::Serve(args) => runtime.block_on(serve(args)),
     }
 }
@@ -314,6 +338,8 @@ fn print_json(value: &impl serde::Serialize) {
 
 fn wants_json(command: &Command) -> bool {
     match command {
+        #[cfg(feature = "gui")]
+        Command::Window(_) => false,
         Command::Pack(_) | Command::Serve(_) | Command::NewKey(_) => false,
         Command::Root(command) => command.wants_json(),
         Command::Init(args) => args.json,

@@ -23,3 +23,5 @@ mod publish;
 mod service;
 mod service_work;
 mod site;
+#[cfg(feature = "gui")]
+mod window;

@@ -172,6 +172,29 @@ pub fn card(visuals: &Visuals) -> Frame {
         .inner_margin(Margin::same(14))
 }
 
+/// Which look a window begins with, as a person writes it: `system`, `light` or `dark`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Look(pub egui::ThemePreference);
+
+impl Default for Look {
+    fn default() -> Self {
+        Self(egui::ThemePreference::System)
+    }
+}
+
+impl std::str::FromStr for Look {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        match word {
+            "system" => Ok(Self(egui::ThemePreference::System)),
+            "light" => Ok(Self(egui::ThemePreference::Light)),
+            "dark" => Ok(Self(egui::ThemePreference::Dark)),
+            _ => Err("say system, light or dark".to_owned()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -23,9 +23,9 @@ use gui_kit::launch::Launch;
 use gui_kit::link::{self, Answer, Connection, Link, View, Wake};
 use gui_kit::text::{Texts, fill};
 use gui_kit::texts;
-use gui_kit::theme::{self, Palette, space};
+use gui_kit::theme::{self, Look, Palette, space};
 use gui_kit::widgets::{
-    EventLine, EventList, Level, Notice, Toasts, Tone, connection_notice, empty_state, pill,
+    EventLine, EventList, Level, Notice, Toasts, Tone, connection_notice, empty_state, pill, theme_button,
 };
 use mtls::Clock as _;
 use protocol::control::{AddedDevice, CheckResult, ManagerEvent, ManagerRequest};
@@ -84,7 +84,7 @@ pub type Clock = Arc<dyn Fn() -> UnixTime + Send + Sync>;
 ///
 /// # Errors
 /// The texts cannot be read; there is no display.
-pub fn run(dir: &Path, texts: Option<&Path>) -> Result<()> {
+pub fn run(dir: &Path, texts: Option<&Path>, look: Look) -> Result<()> {
     let dir = std::path::absolute(dir)?;
     let texts = Texts::<Words>::load(ENGLISH, texts)?;
     let arguments = ["run".into(), "--dir".into(), dir.clone().into_os_string()];
@@ -99,6 +99,7 @@ pub fn run(dir: &Path, texts: Option<&Path>) -> Result<()> {
     let socket = Paths::new(&dir).socket();
     let clock: Clock = Arc::new(|| mtls::SystemClock.now().now);
     app::run(&window, move |context| {
+        context.egui_ctx.set_theme(look.0);
         let wake = app::wake(&context.egui_ctx);
         ManagerWindow::open(&socket, Some(launch), texts, clock, wake)
     })
@@ -260,7 +261,7 @@ impl ManagerWindow {
                 |snapshot| format!("{} · {}", snapshot.status.site, snapshot.status.name),
             );
             ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
-                theme_button(ui, &self.texts);
+                theme_button(ui);
                 if let Some(snapshot) = &snapshot {
                     let status = &snapshot.status;
                     let all =
@@ -369,20 +370,6 @@ impl eframe::App for ManagerWindow {
             self.content(ui);
         });
         self.toasts.show(ui.ctx());
-    }
-}
-
-/// Light, dark, or as the system: each press goes on to the next.
-fn theme_button(ui: &mut Ui, texts: &Texts<Words>) {
-    use egui::ThemePreference::{Dark, Light, System};
-    let current = ui.ctx().options(|options| options.theme_preference);
-    let (word, next) = match current {
-        System => (&texts.kit.theme_system, Light),
-        Light => (&texts.kit.theme_light, Dark),
-        Dark => (&texts.kit.theme_dark, System),
-    };
-    if ui.button(RichText::new(word).small()).clicked() {
-        ui.ctx().set_theme(next);
     }
 }
 

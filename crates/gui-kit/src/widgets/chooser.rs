@@ -88,7 +88,10 @@ impl Chooser {
     pub fn again(&mut self) {
         self.problem = None;
         self.focus = true;
-        self.list(self.listing.folder.clone());
+        // Before it was ever shown, the first reading is still on its way.
+        if !self.listing.folder.as_os_str().is_empty() {
+            self.list(self.listing.folder.clone());
+        }
     }
 
     /// What was chosen before, newest first.

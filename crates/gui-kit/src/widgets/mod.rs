@@ -9,7 +9,7 @@ mod secret;
 mod table;
 mod toast;
 
-pub use button::{danger_button, primary_button};
+pub use button::{danger_button, primary_button, theme_button};
 pub use chooser::{Choice, Chooser};
 pub use events::{EventLine, EventList, Level};
 pub use notice::{Notice, Tone, connection_notice, empty_state, pill};

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use e2e::packages::thermostat;
 use e2e::process::{bin_dir, eventually};
-use e2e::site::PASSWORD;
+use e2e::site::{PASSPHRASE, PASSWORD};
 use e2e::{Agent, Site, SiteOptions};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -83,8 +83,12 @@ impl Drop for Services {
 }
 
 #[tokio::test]
-async fn gateway_and_device_are_worked_by_mouse_and_keyboard() {
-    let (Some(manager), Some(device)) = (with_inspection("manager"), with_inspection("device")) else {
+async fn a_click_on_upload_reaches_the_device_through_three_windows() {
+    let (Some(author), Some(manager), Some(device)) = (
+        with_inspection("admin-gui"),
+        with_inspection("manager"),
+        with_inspection("device"),
+    ) else {
         e2e::skip("the programs are not built with inspection, see scripts/check");
         return;
     };
@@ -131,10 +135,25 @@ async fn gateway_and_device_are_worked_by_mouse_and_keyboard() {
     panel.shows("No application is running!").await;
     gateway.shows("pump-1: Nothing installed").await;
 
-    // A release goes through all of them.
+    // A release goes through all of them, from the click on Upload.
     let work = tempfile::tempdir().unwrap();
-    let first = site.release(&thermostat(work.path(), "1.0")).await;
-    assert_eq!(first.release.version.to_string(), "1.0.0");
+    let mut desk = screen.open("author", &author, &site.path("author")).await;
+    desk.shows("plant · author").await;
+    desk.shows("Nothing is published yet").await;
+    desk.picture("author-1-empty").await;
+    desk.press("Upload").await;
+    desk.shows("Upload: choose a file or a folder").await;
+    desk.picture("author-2-chooser").await;
+    let first = thermostat(work.path(), "1.0");
+    desk.fill("Path", first.to_str().unwrap()).await;
+    desk.key("Return").await;
+    desk.press("Use this folder").await;
+    desk.shows("What was understood").await;
+    desk.picture("author-3-understood").await;
+    desk.fill("Passphrase", PASSPHRASE).await;
+    desk.press("Sign and publish").await;
+    desk.shows("Devices that are connected get it now").await;
+    desk.picture("author-4-published").await;
     panel
         .find("1.0.0", |node| node.says("1.0.0") && node.role == "label")
         .await;
@@ -157,6 +176,38 @@ async fn gateway_and_device_are_worked_by_mouse_and_keyboard() {
     site.start_manager().await;
     gateway.gone("does not answer").await;
 
+    // The next version: the device's window shows the restart and then the new version.
+    desk.press("Upload another").await;
+    let second = thermostat(work.path(), "1.1");
+    desk.fill("Path", second.to_str().unwrap()).await;
+    desk.key("Return").await;
+    desk.press("Use this folder").await;
+    desk.shows("1.0.0, released").await;
+    desk.fill("Passphrase", PASSPHRASE).await;
+    desk.key("Return").await;
+    desk.shows("Devices that are connected get it now").await;
+    panel
+        .find("1.1.0", |node| node.says("1.1.0") && node.role == "label")
+        .await;
+    panel.picture("device-3-new-version").await;
+
+    // The author sees what became of it.
+    for (page, text) in [
+        ("Devices", "pump-1: thermostat 1.1.0"),
+        ("Latency", "7 Actual total"),
+        ("History", "2 of 2 entries"),
+        ("Keys", "Where the keys are"),
+        ("Events", "Upload thermostat_1.1.0.tar successfully!"),
+        ("Overview", "Publishing"),
+    ] {
+        desk.press(page).await;
+        if page != "Overview" {
+            desk.shows(text).await;
+        }
+        desk.picture(&format!("author-5-{page}")).await;
+    }
+    desk.close().await;
+
     // A window that is closed stops nothing.
     gateway.close().await;
     panel.close().await;
@@ -166,5 +217,5 @@ async fn gateway_and_device_are_worked_by_mouse_and_keyboard() {
         |status| status.connected == 1,
     )
     .await;
-    assert_eq!(agent.shows("thermostat").await, "1.0.0 running");
+    assert_eq!(agent.shows("thermostat").await, "1.1.0 running");
 }

@@ -204,3 +204,18 @@ fn recent_ones_are_bounded_and_newest_first() {
     assert_eq!(chooser.recent().len(), CHOOSER_RECENT);
     assert_eq!(chooser.recent()[0], Path::new("/f9"));
 }
+
+#[test]
+fn one_that_begins_anew_before_it_was_ever_shown_shows_its_folder() {
+    let dir = folder();
+    let bell = Bell::default();
+    let mut chooser = Chooser::open(dir.path(), bell.wake()).unwrap();
+    chooser.again();
+    let mut harness = Harness::builder().build_ui_state(
+        |ui, (chooser, _): &mut Shown| {
+            let _ = chooser.show(ui);
+        },
+        (chooser, None),
+    );
+    bell.wait_for(&mut harness, "releases/");
+}
