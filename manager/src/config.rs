@@ -43,6 +43,10 @@ pub struct Config {
     /// Days that a device's certificate lives.
     #[serde(default = "default_certificate_days")]
     pub certificate_days: u16,
+    /// MiB of the mirror for the most recent releases that are neither the newest nor on a device: a repository that
+    /// was restored from a backup is handed back what it has forgotten.
+    #[serde(default = "default_older_megabytes")]
+    pub older_megabytes: u64,
 }
 
 fn default_devices() -> SocketAddr {
@@ -71,6 +75,10 @@ fn default_downloads() -> usize {
 
 fn default_certificate_days() -> u16 {
     30
+}
+
+fn default_older_megabytes() -> u64 {
+    1_024
 }
 
 /// What is wrong with `manager.toml`.

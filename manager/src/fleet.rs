@@ -7,7 +7,7 @@ mod rollbacks;
 mod streams;
 mod table;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use protocol::control::DeviceProgress;
 use protocol::device::{ComponentState, DeviceOutcome, Hello};
 use protocol::{Name, Outcome, UpdateId};
+use release::{Component, Version};
 use tokio::sync::mpsc;
 use tuf::{Digest, UnixTime};
 
@@ -63,6 +64,13 @@ pub(crate) struct Fleet {
     revision: AtomicU64,
     /// See [`protocol::control::DevicePage::generation`].
     generation: AtomicU64,
+}
+
+/// What devices have on their disks, as far as it is known.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    pub(crate) digests: HashSet<Digest>,
+    pub(crate) releases: HashSet<(Component, Version)>,
 }
 
 impl Fleet {
@@ -209,6 +217,20 @@ impl Fleet {
         }
         device.last = Some(last.clone());
         device.progress.take_if(|progress| progress.update == last.update);
+    }
+
+    /// What devices run, and what they would go back to. A device can name 64 components and no more.
+    pub(crate) fn held(&self) -> Held {
+        let mut held = Held::default();
+        for device in self.devices().values() {
+            for state in device.hello.iter().flat_map(|hello| &hello.components) {
+                held.digests.extend(state.digest);
+                let versions = state.version.iter().chain(&state.previous);
+                held.releases
+                    .extend(versions.map(|version| (state.component.clone(), version.clone())));
+            }
+        }
+        held
     }
 
     /// Devices that run this digest.

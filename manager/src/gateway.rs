@@ -25,6 +25,7 @@ use crate::limits;
 use crate::outbox::Outbox;
 use crate::pulse::Pulse;
 use crate::secrets::{Passwords, Pepper};
+use crate::sends::Sends;
 
 /// The metadata that devices are served: one coherent set.
 #[derive(Debug, Default, Clone)]
@@ -83,6 +84,8 @@ pub(crate) struct Gateway {
     pub(crate) outbox: Outbox,
     pub(crate) connections: Connections,
     pub(crate) sending: Arc<Semaphore>,
+    /// The files that are being sent.
+    pub(crate) sends: Sends,
     pub(crate) sent_bytes: AtomicU64,
     /// What was sent in each of the last seconds.
     pub(crate) pulse: Pulse,

@@ -41,6 +41,7 @@ mod repository;
 pub mod restore;
 pub mod secrets;
 mod sender;
+mod sends;
 pub mod service;
 mod show;
 mod socket;

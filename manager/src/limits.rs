@@ -119,6 +119,8 @@ pub const WRONG_FILE_WAIT: Duration = Duration::from_secs(3_600);
 pub const WRONG_FILE_WAIT_MAX: Duration = Duration::from_secs(24 * 3_600);
 /// Digests with a breaker; the oldest goes first.
 pub const BREAKERS: usize = 1_000;
+/// Time after which the mirror is looked through again for what it need not keep: devices move on.
+pub const PRUNE_EVERY: Duration = Duration::from_secs(3_600);
 /// Time without a byte after which a transfer is interrupted.
 pub const STALL: Duration = Duration::from_secs(30);
 /// Slowest average rate of a transfer that is kept, in bytes per second.

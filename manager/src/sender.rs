@@ -29,6 +29,7 @@ use crate::fleet::{Download, NoStream, Push};
 use crate::gateway::Gateway;
 use crate::journal::Level;
 use crate::secrets::Use;
+use crate::sends::Sending;
 use crate::{enroll, limits, reports};
 
 /// Who asks, once certificate, token and list have been checked.
@@ -296,6 +297,8 @@ async fn target(
         )
     };
     let digest: Digest = digest.parse().map_err(|_| missing())?;
+    // From here on it is not removed.
+    let sending = gateway.sends.send(&digest).ok_or_else(missing)?;
     let length = gateway.mirror.has(&digest).ok_or_else(missing)?;
     let asked = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
     let range = match asked.map(|text| range(text, length)) {
@@ -347,7 +350,14 @@ async fn target(
         response = response.header(header::CONTENT_RANGE, value);
     }
     let last = (range.end == length).then_some(digest);
-    let body = axum::body::Body::from_stream(pieces(gateway, name, digest, range, last, (place, share)));
+    let body = axum::body::Body::from_stream(pieces(
+        gateway,
+        name,
+        digest,
+        range,
+        last,
+        (place, share, sending),
+    ));
     response.body(body).map_err(|_| missing())
 }
 
@@ -371,7 +381,7 @@ fn pieces(
     digest: Digest,
     range: Range<u64>,
     last: Option<Digest>,
-    place: (OwnedSemaphorePermit, Download),
+    place: (OwnedSemaphorePermit, Download, Sending),
 ) -> impl Stream<Item = std::io::Result<Bytes>> + Send {
     let (sender, receiver) = mpsc::channel::<std::io::Result<Bytes>>(2);
     let reader = gateway.clone();

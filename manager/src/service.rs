@@ -27,6 +27,7 @@ use crate::outbox::{self, Outbox};
 use crate::pulse::{self, Pulse};
 use crate::repository::Repository;
 use crate::secrets::{Passwords, Pepper, jitter};
+use crate::sends::Sends;
 use crate::{certificate, enroll, limits, metrics, reports, sender, socket};
 
 /// Runs a gateway until `shutdown`.
@@ -172,6 +173,7 @@ pub(crate) fn open(config: Config, paths: Paths) -> Result<Gateway> {
         outbox: Outbox::default(),
         connections: Connections::new(),
         sending: Arc::new(Semaphore::new(config.downloads)),
+        sends: Sends::default(),
         sent_bytes: 0.into(),
         pulse: Pulse::default(),
         metadata: RwLock::new(Arc::new(Metadata::default())),

@@ -9,6 +9,7 @@ use protocol::control::{DownloadEntry, Fetching};
 use protocol::limits::MAX_REASON;
 use protocol::{Step, messages};
 use reqwest::Response;
+use tuf::Digest;
 
 use super::chain;
 use super::missing::{self, Failure, Kind};
@@ -48,7 +49,7 @@ async fn check_mirror(gateway: &Arc<Gateway>) {
         match checked {
             Ok(Ok(false)) => {}
             Ok(Ok(true)) => {
-                mark(gateway, offer, false);
+                mark(gateway, |found| *found == digest, false);
                 let text = format!("{} was damaged on this disk and is fetched anew", name(offer));
                 gateway
                     .journal
@@ -96,7 +97,7 @@ pub(super) async fn fetch_all(gateway: &Arc<Gateway>, repositories: &[Repository
         tried.push(offer.digest);
         if fetch(gateway, repositories, offer).await {
             fetched.count += 1;
-            mark(gateway, offer, true);
+            mark(gateway, |found| *found == offer.digest, true);
             super::order(gateway);
         } else {
             fetched.failed.extend(missing::said(gateway, offer));
@@ -109,14 +110,12 @@ pub(super) async fn fetch_all(gateway: &Arc<Gateway>, repositories: &[Repository
     fetched
 }
 
-/// Notes in the catalog whether a file is here.
-fn mark(gateway: &Gateway, known: &Offer, here: bool) {
+/// Notes in the catalog whether files are here.
+pub(super) fn mark(gateway: &Gateway, which: impl Fn(&Digest) -> bool, here: bool) {
     gateway.catalog.send_modify(|catalog| {
         let mut next = Catalog::clone(catalog);
-        for offer in next.all_mut() {
-            if offer.digest == known.digest {
-                offer.mirrored = here;
-            }
+        for offer in next.all_mut().filter(|offer| which(&offer.digest)) {
+            offer.mirrored = here;
         }
         *catalog = Arc::new(next);
     });

@@ -3,9 +3,9 @@
 mod fetch;
 mod missing;
 mod pace;
+mod prune;
 mod recover;
 
-use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use protocol::Step;
 use protocol::control::Fetching;
 use protocol::device::Refresh;
 use tokio::sync::{Notify, watch};
-use tuf::{Attack, Digest, Limits, TrustedState, UnixTime};
+use tuf::{Attack, Limits, TrustedState, UnixTime};
 
 use crate::catalog::Catalog;
 use crate::database::{meta, set_meta};
@@ -46,6 +46,8 @@ pub(crate) struct Downloader {
     state: tokio::sync::Mutex<Option<TrustedState>>,
     /// One file at a time.
     fetching: tokio::sync::Mutex<()>,
+    /// When the mirror is looked through again for what it need not keep; none: with the next check.
+    prune_at: Mutex<Option<Instant>>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -83,6 +85,7 @@ impl Downloader {
             preferred: AtomicUsize::new(0),
             state: tokio::sync::Mutex::new(Some(state)),
             fetching: tokio::sync::Mutex::new(()),
+            prune_at: Mutex::default(),
         }
     }
 
@@ -121,6 +124,10 @@ impl Downloader {
 
     fn breakers(&self) -> MutexGuard<'_, Breakers> {
         self.breakers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn prune_at(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.prune_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn preferred(&self) -> usize {
@@ -315,26 +322,10 @@ async fn accepted(gateway: &Arc<Gateway>, state: &TrustedState, new_targets: boo
             }
         }
         missing::forget(gateway);
-        collect(gateway, state).await;
+        *gateway.downloader.prune_at() = None;
     }
+    prune::prune(gateway, state).await;
     order(gateway);
-}
-
-/// Removes files from the mirror that no signed list names any more.
-async fn collect(gateway: &Gateway, state: &TrustedState) {
-    let named: HashSet<Digest> = state
-        .all_targets()
-        .filter_map(|(_, target)| target.sha256())
-        .collect();
-    let store = gateway.mirror.clone();
-    match tokio::task::spawn_blocking(move || store.collect(&named)).await {
-        Ok(Ok(0)) => {}
-        Ok(Ok(bytes)) => {
-            tracing::info!(target: "drover", bytes, "files that are not listed any more were removed");
-        }
-        Ok(Err(error)) => tracing::warn!(error = chain(&error), "old files could not be removed"),
-        Err(error) => tracing::warn!(%error, "old files could not be removed"),
-    }
 }
 
 /// Refreshes the trusted state and, at the end, replaces what devices are served as a whole.

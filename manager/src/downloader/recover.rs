@@ -29,10 +29,18 @@ pub(super) async fn hand_back(gateway: &Arc<Gateway>, state: &TrustedState, repo
                 return;
             }
             Ok(answer) => {
+                let mut handed = false;
                 for digest in answer.missing {
-                    if let Err(error) = upload(gateway, repository, digest).await {
-                        tracing::warn!(target: "drover", error = format!("{error:#}"), "a file could not be handed back");
+                    match upload(gateway, repository, digest).await {
+                        Ok(()) => handed = true,
+                        Err(error) => {
+                            let error = format!("{error:#}");
+                            tracing::warn!(target: "drover", error, "a file could not be handed back");
+                        }
                     }
+                }
+                if !handed {
+                    return;
                 }
             }
             Err(error) => {
@@ -70,6 +78,9 @@ fn forgotten(gateway: &Gateway, state: &TrustedState) -> Recover {
 }
 
 async fn upload(gateway: &Gateway, repository: &Repository, digest: Digest) -> anyhow::Result<()> {
+    // From here on it is not removed.
+    let sending = gateway.sends.send(&digest);
+    let _sending = sending.ok_or_else(|| anyhow::anyhow!("{digest} is being removed"))?;
     let length = gateway
         .mirror
         .has(&digest)

@@ -1,11 +1,13 @@
 //! What is mirrored, from where, and what is left alone.
 
 use protocol::control::{DownloadEntry, ManagerRequest};
+use protocol::device::{Activity, ComponentState};
 use reqwest::StatusCode;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tuf::Digest;
 
 use crate::device::{Device, target};
-use crate::site::Site;
+use crate::site::{Gateway, Site};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_corrupt_file_is_set_aside_said_once_and_not_fetched_again() {
@@ -112,6 +114,91 @@ async fn metadata_of_the_generation_before_stays_for_devices_in_the_middle_of_a_
     }
     let old = pump.get(&gateway, "/v1/metadata/1.snapshot.json").await;
     assert_eq!(old.status(), StatusCode::NOT_FOUND);
+}
+
+/// The files in the mirror, by version.
+fn mirrored(site: &Site, versions: &[&str]) -> Vec<String> {
+    let is_here = |version: &&&str| {
+        let file = Digest::of(site.bytes(version)).to_string();
+        site.folder().join("state/mirror").join(file).exists()
+    };
+    versions.iter().filter(is_here).map(ToString::to_string).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_mirror_keeps_the_newest_what_devices_have_and_the_most_recent_others() {
+    let mut site = Site::new(1).await;
+    // Room for two files of 380 kB.
+    site.set("older_megabytes = 1");
+    let gateway = site.start().await;
+    let pump = Device::join(&site, &gateway, "pump").await;
+    let versions = ["1.0", "1.1", "1.2", "1.3", "1.4", "1.5", "1.6"];
+    for version in versions {
+        let digest = site.publish(version);
+        assert!(!gateway.check().await.failed);
+        if version == "1.1" {
+            let runs = ComponentState {
+                component: "Demo".parse().unwrap(),
+                version: Some(version.parse().unwrap()),
+                digest: Some(digest),
+                previous: Some("1.0".parse().unwrap()),
+                activity: Activity::Running,
+                uptime_seconds: 1,
+                bad: Vec::new(),
+                held: false,
+            };
+            let response = pump.post(&gateway, "/v1/hello", &pump.words(vec![runs])).await;
+            assert_eq!(response.status(), StatusCode::OK);
+        }
+    }
+    let kept = ["1.0", "1.1", "1.4", "1.5", "1.6"];
+    let once_more = async |gateway: &Gateway| {
+        for _ in 0..100 {
+            gateway.check().await;
+            if mirrored(&site, &versions) == kept {
+                return;
+            }
+        }
+        panic!("{:?}", mirrored(&site, &versions));
+    };
+    once_more(&gateway).await;
+    let gone = target(&Digest::of(site.bytes("1.2")));
+    assert_eq!(pump.get(&gateway, &gone).await.status(), StatusCode::NOT_FOUND);
+    // What devices have is known to a gateway that is started again.
+    gateway.stop().await;
+    let gateway = site.start().await;
+    once_more(&gateway).await;
+    assert!(gateway.status().await.alarms.is_empty());
+}
+
+/// A device that is in the middle of a file gets all of it, also where its link breaks.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_being_sent_is_removed_when_it_has_been_sent() {
+    let mut site = Site::new(1).await;
+    site.set("older_megabytes = 0");
+    // More than the buffers of a connection hold.
+    let first = site.publish_lines("1.0", 1_500_000);
+    let gateway = site.start().await;
+    let pump = Device::join(&site, &gateway, "pump").await;
+    let under_way = pump.get(&gateway, &target(&first)).await;
+    site.publish("1.1");
+    for _ in 0..3 {
+        gateway.check().await;
+    }
+    assert_eq!(mirrored(&site, &["1.0", "1.1"]), ["1.0", "1.1"]);
+    let resumed = pump
+        .request(&gateway, &target(&first), Some("bytes=1000-1999"))
+        .await;
+    assert_eq!(resumed.bytes().await.unwrap(), site.bytes("1.0")[1000..2000]);
+    assert_eq!(under_way.bytes().await.unwrap(), site.bytes("1.0"));
+    for _ in 0..100 {
+        site.sign();
+        gateway.check().await;
+        if mirrored(&site, &["1.0", "1.1"]) == ["1.1"] {
+            return;
+        }
+    }
+    panic!("it was not removed");
 }
 
 #[tokio::test(flavor = "multi_thread")]

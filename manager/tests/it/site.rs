@@ -120,6 +120,13 @@ impl Site {
         write("manager.toml", config.as_bytes());
     }
 
+    /// Adds a line to the gateway's settings.
+    pub(crate) fn set(&self, line: &str) {
+        let file = self.folder().join("manager.toml");
+        let config = format!("{}{line}\n", std::fs::read_to_string(&file).unwrap());
+        durable::replace(file, config.as_bytes(), 0o600).unwrap();
+    }
+
     /// Gives the gateway a certificate that lives so many seconds.
     pub(crate) fn certify(&self, seconds: i64) {
         let issued = self
@@ -134,8 +141,13 @@ impl Site {
 
     /// Adds a release and puts everything signed anew on every repository's shelf.
     pub(crate) fn publish(&mut self, version: &str) -> Digest {
+        self.publish_lines(version, 20_000)
+    }
+
+    /// The same, with a file of so many lines.
+    pub(crate) fn publish_lines(&mut self, version: &str, lines: usize) -> Digest {
         let counter = self.releases.len() as u64 + 1;
-        let bytes = format!("#!/bin/sh\necho {version}\n").repeat(20_000).into_bytes();
+        let bytes = format!("#!/bin/sh\necho {version}\n").repeat(lines).into_bytes();
         let digest = Digest::of(&bytes);
         self.releases.push((release(version, counter), bytes));
         self.sign();
@@ -238,7 +250,7 @@ fn release(version: &str, counter: u64) -> Release {
         health: Health::Alive { seconds: 1 },
         start_seconds: 30,
         probation_seconds: 5,
-        released: now(),
+        released: now().plus_seconds(i64::try_from(counter).unwrap()),
         vendor: None,
         developer: None,
         location: None,
