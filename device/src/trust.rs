@@ -94,7 +94,7 @@ impl Trust {
     #[must_use]
     pub fn open(files: &Files, layout: &Layout, clock: Arc<FlooredClock>) -> Self {
         let opened = TrustStore::open_on(files.clone(), layout.trust())
-            .and_then(|store| store.load().map(|state| Held { store, state }));
+            .and_then(|store| store.take_up().map(|state| Held { store, state }));
         let (held, trouble) = match opened {
             Ok(held) => (Some(held), None),
             Err(error) => (None, Some(format!("{}; {WAY_BACK}", chain(&error)))),

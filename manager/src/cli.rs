@@ -173,6 +173,17 @@ enum Command {
         #[command(flatten)]
         at: Where,
     },
+    /// Mends a damaged trusted state; no gateway runs in the folder. Nothing older than is remembered comes back.
+    RepairTrust {
+        /// The author's root file. Default: the one in the gateway's folder.
+        #[arg(long, value_name = "FILE")]
+        root: Option<PathBuf>,
+        /// Go on although nothing is left of what was remembered against old metadata.
+        #[arg(long)]
+        danger_forget_floors: bool,
+        #[command(flatten)]
+        at: Where,
+    },
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -330,6 +341,16 @@ async fn ask(command: Command) -> Result<()> {
             print(&at, &entries, || show_history(&entries))
         }
         Command::Watch(at) => watch(&at).await,
+        Command::RepairTrust {
+            root,
+            danger_forget_floors,
+            at,
+        } => {
+            crate::trust::repair(&at.dir, root.as_deref(), danger_forget_floors).await?;
+            print(&at, &(), || {
+                println!("the trusted state is repaired: start the gateway again");
+            })
+        }
         Command::Backup { file, passphrase, at } => {
             let secret = passphrase.source().read_new("passphrase of the backup")?;
             let path = std::path::absolute(&file)?;

@@ -45,6 +45,7 @@ mod sends;
 pub mod service;
 mod show;
 mod socket;
+pub mod trust;
 #[cfg(feature = "gui")]
 pub mod ui;
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use anyhow::{Context as _, Result, bail};
 use certs::DeviceAuthority;
-use durable::{LogLimits, RecordLog, Store, TrustStore};
+use durable::{LogLimits, RecordLog, Store};
 use mtls::serve::{Connections, Limits, serve};
 use mtls::{ClientAuth, Credentials, FlooredClock, HTTP_1_1, SiteCa};
 use protocol::device::{DeviceOutcome, Hello};
@@ -28,7 +28,7 @@ use crate::pulse::{self, Pulse};
 use crate::repository::Repository;
 use crate::secrets::{Passwords, Pepper, jitter};
 use crate::sends::Sends;
-use crate::{certificate, enroll, limits, metrics, reports, sender, socket};
+use crate::{certificate, enroll, limits, metrics, reports, sender, socket, trust};
 
 /// Runs a gateway until `shutdown`.
 ///
@@ -147,7 +147,7 @@ pub(crate) fn open(config: Config, paths: Paths) -> Result<Gateway> {
             config.site
         );
     }
-    let (trust, state) = open_trust(&paths)?;
+    let (trusted, state) = trust::open(&paths)?;
     let database = Database::open(&paths.database())?;
     let devices: i64 =
         database.run_now(|db| db.query_row("SELECT COUNT(*) FROM devices", [], |row| row.get(0)))?;
@@ -167,7 +167,7 @@ pub(crate) fn open(config: Config, paths: Paths) -> Result<Gateway> {
         journal: Journal::new(),
         fleet: Fleet::new(jitter()),
         mirror,
-        trust,
+        trust: trusted,
         downloads: RecordLog::open(paths.records(), "download", LogLimits::default())?,
         list: RecordLog::open(paths.records(), "devices", LogLimits::default())?,
         outbox: Outbox::default(),
@@ -197,24 +197,6 @@ fn device_authority(paths: &Paths) -> Result<DeviceAuthority> {
         zeroize::Zeroizing::new(String::from_utf8(key)?),
     );
     DeviceAuthority::load(&certificate, &key).context("device-ca.pem and device-ca-key.pem cannot be used")
-}
-
-/// The trusted state; on first use from the author's root, which is kept for devices as well.
-fn open_trust(paths: &Paths) -> Result<(TrustStore, tuf::TrustedState)> {
-    let root = durable::read_limited(paths.root(), limits::SITE_FILE_BYTES)?;
-    let trust = if paths.trust().exists() {
-        TrustStore::open(paths.trust())?
-    } else {
-        TrustStore::create(paths.trust(), &root, None)?
-    };
-    let state = trust.load()?;
-    let first = tuf::TrustedState::init(&root, None, &tuf::Limits::default())
-        .with_context(|| format!("{} is not a trusted root", paths.root().display()))?;
-    let name = format!("{}.root.json", first.root().version);
-    if !paths.roots().join(&name).exists() {
-        durable::replace(paths.roots().join(name), &root, 0o644)?;
-    }
-    Ok((trust, state))
 }
 
 pub(crate) fn repositories(gateway: &Gateway) -> Result<Vec<Repository>> {

@@ -61,7 +61,7 @@ pub struct TrustStore {
 #[derive(Debug)]
 struct Saved {
     state: TrustedState,
-    /// False after a failed save: the disk may hold this or the one that failed.
+    /// False after a failed save, when the disk may hold this or the one that failed, and where a copy was behind.
     on_disk: bool,
 }
 
@@ -122,8 +122,8 @@ impl TrustStore {
         Ok(Self::at(files, dir.to_owned()))
     }
 
-    /// The way back from damage: the author's root again, and nothing older than the copy of the floors
-    /// remembers; if that is lost and the state is not, the state as it is.
+    /// The way back from damage: the author's root again, and nothing older than what either file that can
+    /// be read remembers; a state that is whole stays as it is.
     ///
     /// # Errors
     /// [`TrustError::StateDamaged`] if both are damaged: then only a person who knows that nobody shows
@@ -136,19 +136,13 @@ impl TrustStore {
         let store = Self::open(dir)?;
         let limits = Limits::default();
         TrustedState::init(root, built, &limits).map_err(TrustError::Root)?;
-        let from_floors = store.read(FLOORS).and_then(|floors| {
-            TrustedState::recover(root, &floors, built, &limits).map_err(|e| store.damaged(e))
-        });
-        let recovered = match from_floors {
-            Err(TrustError::StateDamaged { dir, source }) => {
-                // Says that the floors are damaged if the state is too: it was asked first.
-                let whole = store.read(STATE).ok();
-                let whole = whole.and_then(|state| TrustedState::from_parts(&state, None).ok());
-                whole.ok_or(TrustError::StateDamaged { dir, source })?
-            }
-            other => other?,
+        let whole_or_none = |name| match store.read(name) {
+            Err(TrustError::StateDamaged { .. }) => Ok(None),
+            other => other.map(Some),
         };
-        let state = store.save(&recovered)?;
+        let (state, floors) = (whole_or_none(STATE)?, whole_or_none(FLOORS)?);
+        let recovered = TrustedState::recover(root, state.as_deref(), floors.as_deref(), built, &limits);
+        let state = store.save(&recovered.map_err(|e| store.damaged(e))?)?;
         Ok((store, state))
     }
 
@@ -162,7 +156,7 @@ impl TrustStore {
         &self.dir
     }
 
-    /// What was saved last, with the higher of both floors.
+    /// What was saved last, with the higher of both floors. Writes nothing: see [`Self::take_up`].
     ///
     /// # Errors
     /// [`TrustError::StateDamaged`]; those of the disk.
@@ -170,10 +164,27 @@ impl TrustStore {
         let (floors, state) = (self.read(FLOORS)?, self.read(STATE)?);
         let loaded = TrustedState::from_parts(&state, Some(&floors)).map_err(|e| self.damaged(e))?;
         *self.lock() = Some(Saved {
+            on_disk: state == loaded.to_bytes() && floors == loaded.floors_bytes(),
             state: loaded.clone(),
-            on_disk: true,
         });
         Ok(loaded)
+    }
+
+    /// [`Self::load`] for the one process that writes: a copy that lags behind is written anew before anything is
+    /// judged, so that old copies put back one after the other find the newest one each time.
+    ///
+    /// # Errors
+    /// As for [`Self::load`]. A disk that takes no new copy is no error: the next save tries again.
+    pub fn take_up(&self) -> Result<TrustedState, TrustError> {
+        let loaded = self.load()?;
+        match self.save(&loaded) {
+            Ok(saved) => Ok(saved),
+            Err(TrustError::File(error)) => {
+                tracing::warn!(%error, "an old copy of the trusted state cannot be replaced yet");
+                Ok(loaded)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Saves a state, durable on return; three flushes, none if nothing changed. A cut in between leaves

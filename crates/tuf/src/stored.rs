@@ -36,20 +36,38 @@ struct StoredRole {
 }
 
 impl TrustedState {
-    /// The documented way back when the state is lost or damaged and the copy of the floors is not: the
-    /// author's root again, and nothing older than what the floors remember.
+    /// The documented way back when one part is lost or damaged, or both are what they should not be: the author's
+    /// root again, and nothing older than what either part that can be read remembers.
+    ///
+    /// A stored state that is whole, and whose root is this one or a newer one, is kept as it is.
     ///
     /// # Errors
-    /// As [`init`](Self::init), or when the floors are damaged too.
+    /// As [`init`](Self::init); [`Error::StateDamaged`] when neither part can be read, or when both can and belong to
+    /// different repositories.
     pub fn recover(
         root: &[u8],
-        floors: &[u8],
+        state: Option<&[u8]>,
+        floors: Option<&[u8]>,
         built: Option<UnixTime>,
         limits: &Limits,
     ) -> Result<Self, Error> {
-        let mut state = Self::init(root, built, limits)?;
-        state.floors = state.floors.merge(open(FLOORS_HEAD, floors)?)?;
-        Ok(state)
+        let mut fresh = Self::init(root, built, limits)?;
+        let stored: Option<Stored> = state.and_then(|bytes| open(STATE_HEAD, bytes).ok());
+        let copy: Option<Floors> = floors.and_then(|bytes| open(FLOORS_HEAD, bytes).ok());
+        let whole = state.and_then(|bytes| Self::from_parts(bytes, floors.filter(|_| copy.is_some())).ok());
+        if let Some(mut whole) = whole
+            .filter(|whole| whole.root().version > fresh.root().version || whole.root.raw == fresh.root.raw)
+        {
+            whole.floors.built = whole.floors.built.max(built);
+            return Ok(whole);
+        }
+        let mut remembered = stored.map(|stored| stored.floors).into_iter().chain(copy);
+        let first = remembered
+            .next()
+            .ok_or_else(|| Error::damaged("neither the state nor the copy of the floors can be read"))?;
+        let highest = remembered.try_fold(first, Floors::merge)?;
+        fresh.floors = fresh.floors.merge(highest)?;
+        Ok(fresh)
     }
 
     /// The whole state, to be stored.

@@ -187,8 +187,12 @@ async fn finish(rounds: &mut Rounds, release: &Release, what: &str) {
         (current.is_some() && slot.life == device::machine::Life::Idle).then_some(())
     })
     .await;
-    assert_eq!(rounds.site.running().len(), 1, "{what}");
-    assert_eq!(rounds.site.data("running"), release.version.to_string(), "{what}");
+    // Committed already before the disk failed: then it may just be starting again.
+    wait_for(&format!("the new version to run, {what}"), || {
+        let version = rounds.site.data("running");
+        (rounds.site.running().len() == 1 && version == release.version.to_string()).then_some(())
+    })
+    .await;
     rounds.current = release.clone();
     agent.cut_off().await;
 }

@@ -348,3 +348,51 @@ async fn an_order_under_another_update_id_than_the_signed_one_is_refused() {
     assert_eq!(site.data("running"), "1.0.0");
     agent.stop().await;
 }
+
+#[tokio::test]
+async fn an_old_copy_of_either_file_brings_no_old_metadata_back_to_the_device() {
+    let site = Site::new().await;
+    let (agent, _) = site.with_first_version().await;
+    let trust = site.layout().trust();
+    let copy = |name: &str| std::fs::read(trust.join(name)).unwrap();
+    let names = ["state.rec", "floors.rec"];
+    let old = names.map(copy);
+    let yesterday = site.manager.repository.lock().unwrap().metadata.clone();
+    let second = script("1.1.0", 2);
+    site.publish(&second, &good("1.1.0"), Some("1.0.0"));
+    site.ends_with(&second, Outcome::Committed).await;
+    agent.stop().await;
+    assert_ne!(old, names.map(copy));
+
+    // One after the other, with a start in between while the gateway is away.
+    for (number, order) in [[0, 1], [1, 0]].into_iter().enumerate() {
+        for which in order {
+            std::fs::write(trust.join(names[which]), &old[which]).unwrap();
+            *site.manager.down.lock().unwrap() = true;
+            let agent = site.agent().await;
+            wait_for("the program", || (site.running().len() == 1).then_some(())).await;
+            assert_eq!(agent.hub.trust.release_floor("thermostat").await, 2);
+            agent.stop().await;
+            *site.manager.down.lock().unwrap() = false;
+        }
+        let today = std::mem::replace(
+            &mut site.manager.repository.lock().unwrap().metadata,
+            yesterday.clone(),
+        );
+        let agent = site.agent().await;
+        let mut again = script("1.0.0", 1);
+        again.update_id = format!("{number}e").repeat(16);
+        site.order(&again, Some("1.1.0"));
+        let report = site.ends_with(&again, Outcome::Refused).await;
+        let reason = report.reason.unwrap();
+        assert!(reason.contains("has been seen"), "{reason}");
+        assert_eq!(site.data("running"), "1.1.0");
+        agent.stop().await;
+        site.manager.repository.lock().unwrap().metadata = today;
+    }
+    let agent = site.agent().await;
+    let third = script("1.2.0", 3);
+    site.publish(&third, &good("1.2.0"), Some("1.1.0"));
+    site.ends_with(&third, Outcome::Committed).await;
+    agent.stop().await;
+}

@@ -15,5 +15,6 @@ mod mirror;
 mod releases;
 mod repository;
 mod site;
+mod trust;
 #[cfg(feature = "gui")]
 mod window;

@@ -85,7 +85,7 @@ async fn run(options: &Options) -> Result<()> {
     }
     let store = TrustStore::open(&trusted)?;
     let mut client = Client {
-        state: store.load()?,
+        state: store.take_up()?,
         store,
         remote: Remote::at(options.metadata_url.as_deref(), "--metadata-url")?,
         clock: FlooredClock::new(None),

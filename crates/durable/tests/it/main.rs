@@ -14,6 +14,7 @@ mod refresh;
 mod repository;
 mod search;
 mod store;
+mod trusted;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -200,8 +200,14 @@ fn the_way_back_after_the_loss_of_the_state_keeps_the_floors() {
     client.raise_release_floor("app", 9);
     let floors = client.floors_bytes();
     for root in ["1.root.json", "2.root.json"] {
-        let again =
-            TrustedState::recover(&repo.files[root], &floors, Some(BUILT), &Limits::default()).unwrap();
+        let again = TrustedState::recover(
+            &repo.files[root],
+            None,
+            Some(&floors),
+            Some(BUILT),
+            &Limits::default(),
+        )
+        .unwrap();
         assert_eq!(again.release_floor("app"), 9);
         assert_eq!(again.not_before(), Some(NOW));
         let mut older = Repo {
@@ -255,4 +261,52 @@ fn a_root_seen_before_takes_no_floor_down_again() {
         "{error}"
     );
     assert_eq!(versions(&state)[..2], [3, 0]);
+}
+
+#[test]
+fn the_way_back_takes_the_higher_of_what_can_be_read_and_not_two_sites_at_once() {
+    let (mut repo, older) = Repo::seen_two();
+    let root = repo.files["1.root.json"].clone();
+    repo.next_version();
+    repo.publish();
+    let mut newer = repo.refreshed(older.clone());
+    newer.raise_release_floor("app", 4);
+    let recover = |state: &[u8], floors: &[u8]| {
+        TrustedState::recover(&root, Some(state), Some(floors), None, &Limits::default())
+    };
+    let (new, old) = (newer.to_bytes(), older.floors_bytes());
+    for (state, floors) in [
+        (&new[..], &old[..]),
+        (&older.to_bytes(), &newer.floors_bytes()),
+        (&new, b"torn"),
+        (b"torn", &newer.floors_bytes()),
+    ] {
+        let back = recover(state, floors).unwrap();
+        assert_eq!(back.release_floor("app"), 4);
+        repo.files
+            .insert("timestamp.json".to_owned(), older_timestamp(&older));
+        assert!(matches!(
+            repo.refused(back.clone()).1,
+            Error::Rollback {
+                floor: 3,
+                found: 2,
+                ..
+            }
+        ));
+        repo.publish_timestamp();
+        assert_eq!(versions(&repo.refreshed(back)), [1, 3, 3, 3]);
+    }
+    let (_, stranger) = Repo::seen_two();
+    for (state, floors) in [
+        (&new[..], &stranger.floors_bytes()[..]),
+        (&stranger.to_bytes(), &old),
+        (b"", b""),
+    ] {
+        let error = recover(state, floors).unwrap_err();
+        assert!(matches!(error, Error::StateDamaged { .. }), "{error}");
+    }
+}
+
+fn older_timestamp(state: &TrustedState) -> Vec<u8> {
+    state.raw(&Role::Timestamp).unwrap().to_vec()
 }
