@@ -2,7 +2,6 @@
 
 mod entry;
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -21,6 +20,7 @@ use rusqlite::{OptionalExtension as _, params};
 use rustls_pki_types::pem::PemObject as _;
 use tuf::{Digest, UnixTime};
 
+use crate::buckets::Buckets;
 use crate::database::DatabaseError;
 use crate::fleet::Enrolment;
 use crate::gateway::Gateway;
@@ -29,55 +29,18 @@ use crate::limits;
 use crate::secrets::{Use, new_code, new_token};
 use crate::sender::{Body, Refusal};
 
-/// What the joining port shares: the gateway, and who has tried how often.
+/// What the joining port shares: the gateway, and who has been wrong how often.
+///
+/// Whoever has a right code is let through whatever others do: a stranger cannot use up his share, under no name and from
+/// no address. What keeps codes from being guessed is their length: a code is 128 random bits and works for a day. The
+/// port has [`limits::JOINING_CONNECTIONS`] connections, and each wrong try takes one of them for
+/// [`limits::ENROLL_REFUSAL_WAIT`], so that all strangers together have 256 * 86 400 = 2.2e7 tries (2^24.4) in that day:
+/// a chance of 2^-103.6 for any one code. A right code allows [`limits::CODE_FAILURES`] passwords.
 #[derive(Clone)]
 struct Port {
     gateway: Arc<Gateway>,
-    tries: Arc<Mutex<Tries>>,
-}
-
-/// Token buckets by address and by name.
-#[derive(Default)]
-struct Tries {
-    buckets: HashMap<String, (f64, Instant)>,
-}
-
-impl Tries {
-    /// Takes one try from a bucket of `burst` that gains one every `seconds`.
-    fn take(&mut self, key: String, burst: u32, seconds: u32) -> bool {
-        let now = Instant::now();
-        if self.buckets.len() >= limits::RATE_BUCKETS {
-            self.prune(now);
-        }
-        let key = if self.buckets.len() >= limits::RATE_BUCKETS && !self.buckets.contains_key(&key) {
-            "everybody else".to_owned()
-        } else {
-            key
-        };
-        let bucket = self.buckets.entry(key).or_insert((f64::from(burst), now));
-        let gained = now.duration_since(bucket.1).as_secs_f64() / f64::from(seconds);
-        *bucket = ((bucket.0 + gained).min(f64::from(burst)), now);
-        if bucket.0 < 1.0 {
-            return false;
-        }
-        bucket.0 -= 1.0;
-        true
-    }
-
-    /// Gives a try back: it was no guess.
-    fn give_back(&mut self, key: &str, burst: u32) {
-        if let Some(bucket) = self.buckets.get_mut(key) {
-            bucket.0 = (bucket.0 + 1.0).min(f64::from(burst));
-        }
-    }
-
-    /// Forgets those who have not tried for so long that their bucket is full again.
-    fn prune(&mut self, now: Instant) {
-        let full = f64::from(limits::ENROLL_ADDRESS_BURST.max(limits::ENROLL_NAME_BURST))
-            * f64::from(limits::ENROLL_ADDRESS_SECONDS.max(limits::ENROLL_NAME_SECONDS));
-        self.buckets
-            .retain(|_, bucket| now.duration_since(bucket.1).as_secs_f64() < full);
-    }
+    /// Wrong tries, by address.
+    wrong: Arc<Mutex<Buckets<String>>>,
 }
 
 /// The routes of the joining port.
@@ -88,7 +51,10 @@ pub(crate) fn routes(gateway: Arc<Gateway>) -> Router {
         .layer(DefaultBodyLimit::max(limits::ENROLL_BODY))
         .with_state(Port {
             gateway,
-            tries: Arc::default(),
+            wrong: Arc::new(Mutex::new(Buckets::new(
+                limits::ENROLL_WRONG,
+                limits::RATE_BUCKETS,
+            ))),
         })
 }
 
@@ -98,37 +64,9 @@ async fn enroll(State(port): State<Port>, peer: Peer, Body(ask): Body<Enroll>) -
         IpAddr::V4(ip) => ip.to_string(),
         IpAddr::V6(ip) => format!("{:x?}", &ip.segments()[..4]),
     };
-    let from = format!("a {address}");
-    let allowed = {
-        let mut tries = port.tries.lock().unwrap_or_else(PoisonError::into_inner);
-        tries.take(
-            from.clone(),
-            limits::ENROLL_ADDRESS_BURST,
-            limits::ENROLL_ADDRESS_SECONDS,
-        ) && tries.take(
-            format!("n {}", ask.device),
-            limits::ENROLL_NAME_BURST,
-            limits::ENROLL_NAME_SECONDS,
-        )
-    };
-    if !allowed {
-        let text = format!("too many attempts to enrol as {} or from {address}", ask.device);
-        gateway
-            .journal
-            .alarm(gateway.now(), &format!("enroll:{}", ask.device), &text);
-        return Err(Refusal::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            "slow-down",
-            "too many attempts: wait a minute",
-        ));
-    }
     match join(gateway, &ask).await {
         Ok(enrolled) => {
-            // A whole cabinet of devices may join from behind one address: only what is wrong counts as a guess.
-            port.tries
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .give_back(&from, limits::ENROLL_ADDRESS_BURST);
+            gateway.journal.clear_stranger(&address);
             gateway.note_list(&ask.device, ListChange::Enrolled, &format!("from {address}"));
             let text = format!("{} has enrolled from {address}", ask.device);
             gateway
@@ -136,21 +74,70 @@ async fn enroll(State(port): State<Port>, peer: Peer, Body(ask): Body<Enroll>) -
                 .message(gateway.now(), Level::Info, "manager.device.enrolled", text);
             Ok(Json(enrolled).into_response())
         }
-        Err(refusal) => {
+        Err(Unjoined::Stranger) => Err(port.stranger(&address).await),
+        Err(Unjoined::Refused(refusal)) => {
             let text = format!(
                 "{} could not enrol from {address}: {}",
                 ask.device, refusal.1.message
             );
-            gateway.journal.message(
-                gateway.now(),
-                Level::Warning,
-                "manager.device.enroll-refused",
-                text,
-            );
+            let refused = "manager.device.enroll-refused";
+            gateway
+                .journal
+                .message(gateway.now(), Level::Warning, refused, text);
             Err(refusal)
         }
     }
 }
+
+/// Why a device does not join.
+enum Unjoined {
+    /// The code is not one that is open for this name. Names are not told from each other.
+    Stranger,
+    /// The code is right, something else is not.
+    Refused(Refusal),
+}
+
+impl From<Refusal> for Unjoined {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl Port {
+    /// What somebody without a right code is told, after a while: said once in a minute for each address, under no
+    /// name, because the name is whatever he likes.
+    async fn stranger(&self, address: &str) -> Refusal {
+        let gateway = &self.gateway;
+        let patient = {
+            let mut wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
+            wrong.take(address.to_owned(), 1, Instant::now())
+        };
+        if patient {
+            let text = format!("a device could not enrol from {address}: {WRONG}");
+            gateway.journal.message_sparsely(
+                gateway.now(),
+                Level::Warning,
+                "manager.device.enroll-refused",
+                &text,
+            );
+        } else {
+            gateway.journal.stranger(gateway.now(), address);
+        }
+        tokio::time::sleep(limits::ENROLL_REFUSAL_WAIT).await;
+        if patient {
+            Refusal::new(StatusCode::FORBIDDEN, "refused", WRONG)
+        } else {
+            Refusal::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "slow-down",
+                "too many attempts: wait a minute",
+            )
+        }
+    }
+}
+
+const WRONG: &str = "name, code and password do not belong together, or the code has been used or has run out: \
+                     ask the operator for a new code";
 
 fn internal(error: &dyn std::error::Error) -> Refusal {
     tracing::error!(error = crate::downloader::chain(error), "enrolment failed");
@@ -161,43 +148,34 @@ fn internal(error: &dyn std::error::Error) -> Refusal {
     )
 }
 
-/// Code and password; the same work and the same words for unknown names and for every kind of wrong.
-async fn join(gateway: &Arc<Gateway>, ask: &Enroll) -> Result<Enrolled, Refusal> {
+/// Code and password. Without a right code nothing costly is done, and an unknown name is like a wrong code; the
+/// password is computed for whoever has the code, and for nobody else.
+async fn join(gateway: &Arc<Gateway>, ask: &Enroll) -> Result<Enrolled, Unjoined> {
     let name = ask.device.to_string();
     let row = gateway
         .database
         .run(move |db| code_row(db, &name))
         .await
         .map_err(|error| internal(&error))?;
-    let phc = row.as_ref().map(|row| row.password.clone());
-    let password = ask.password.clone();
-    let right = match gateway.passwords.verify(phc, password).await {
+    let now = gateway.now();
+    let (password, code) = row.map_or((None, None), |row| (Some(row.password), row.code));
+    let (secret, until) = code.unwrap_or((Vec::new(), now));
+    let right = gateway.pepper.is(Use::Code, &ask.secret, &secret);
+    let Some(phc) = password.filter(|_| right && until > now) else {
+        return Err(Unjoined::Stranger);
+    };
+    let right = match gateway.passwords.verify(phc, ask.password.clone()).await {
         Ok(right) => right,
         Err(error) => {
-            return Err(Refusal::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "busy",
-                error.to_string(),
-            ));
+            return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "busy", error.to_string()).into());
         }
     };
-    let now = gateway.now();
-    let code = row.and_then(|row| row.code);
-    let code =
-        code.filter(|(secret, until)| *until > now && gateway.pepper.is(Use::Code, &ask.secret, secret));
-    let Some((secret, _)) = code.as_ref().filter(|_| right) else {
-        if code.is_some() {
-            wrong_password(gateway, &ask.device)
-                .await
-                .map_err(|error| internal(&error))?;
-        }
-        return Err(Refusal::new(
-            StatusCode::FORBIDDEN,
-            "refused",
-            "name, code and password do not belong together, or the code has been used or has run out: \
-             ask the operator for a new code",
-        ));
-    };
+    if !right {
+        wrong_password(gateway, &ask.device)
+            .await
+            .map_err(|error| internal(&error))?;
+        return Err(Refusal::new(StatusCode::FORBIDDEN, "refused", WRONG).into());
+    }
     let (token, issued) = (
         new_token().map_err(|error| internal(&error))?,
         issue(gateway, &ask.device, &ask.csr)?,
@@ -208,13 +186,14 @@ async fn join(gateway: &Arc<Gateway>, ask: &Enroll) -> Result<Enrolled, Refusal>
         certificate_until: Some(issued.until),
         at: Some(now),
     };
-    let used = entry::use_code(gateway, &ask.device, secret.clone(), enrolment).await;
+    let used = entry::use_code(gateway, &ask.device, secret, enrolment).await;
     if !used.map_err(|error| internal(&error))? {
         return Err(Refusal::new(
             StatusCode::FORBIDDEN,
             "refused",
             "this code has been used, or is void",
-        ));
+        )
+        .into());
     }
     gateway.journal.clear_device(&ask.device);
     gateway.connections.close_where(|peer| {
@@ -222,7 +201,7 @@ async fn join(gateway: &Arc<Gateway>, ask: &Enroll) -> Result<Enrolled, Refusal>
             .as_ref()
             .is_some_and(|identity| identity.name == ask.device && peer.key != Some(issued.key))
     });
-    enrolled(gateway, &ask.device, issued.chain, token)
+    Ok(enrolled(gateway, &ask.device, issued.chain, token)?)
 }
 
 fn enrolled(gateway: &Gateway, device: &Name, chain: String, token: Secret) -> Result<Enrolled, Refusal> {

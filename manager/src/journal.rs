@@ -48,6 +48,8 @@ struct Inner {
     told: HashSet<Digest>,
     /// Key, text; newest last.
     alarms: VecDeque<(String, String)>,
+    /// Addresses from where somebody tries to join without a code; newest last.
+    strangers: VecDeque<String>,
     /// What is said sparsely: when it was last said, and how often it has happened since.
     sparse: HashMap<String, (UnixTime, u64)>,
 }
@@ -120,39 +122,55 @@ impl Journal {
         self.message(at, level, message.id, text);
     }
 
-    /// The same for what a peer can make happen as often as it likes: each text once in [`limits::SAY_AGAIN`]
-    /// seconds, with how often it has happened meanwhile.
+    /// The same for what a peer can make happen as often as it likes: see [`Self::message_sparsely`].
     pub fn say_sparsely(&self, at: UnixTime, level: Level, message: Message, detail: &str) {
-        let missed = {
-            let mut inner = self.lock();
-            let sparse = &mut inner.sparse;
-            let recent = |said: &UnixTime| (0..limits::SAY_AGAIN).contains(&at.seconds_since(*said));
-            if let Some((said, missed)) = sparse.get_mut(detail)
-                && recent(said)
-            {
-                *missed += 1;
-                return;
+        self.sparsely(
+            at,
+            level,
+            message.id,
+            detail,
+            &format!("{} ({detail}", message.with("")),
+            ")",
+        );
+    }
+
+    /// Any message that a peer can make happen as often as it likes: each text once in [`limits::SAY_AGAIN`] seconds,
+    /// with how often it has happened meanwhile.
+    pub fn message_sparsely(&self, at: UnixTime, level: Level, id: &str, text: &str) {
+        self.sparsely(at, level, id, text, text, "");
+    }
+
+    /// `start` and `end`, and between them how often `key` has happened since it was last said.
+    fn sparsely(&self, at: UnixTime, level: Level, id: &str, key: &str, start: &str, end: &str) {
+        match self.missed(at, key) {
+            None => {}
+            Some(0) => self.message(at, level, id, format!("{start}{end}")),
+            Some(missed) => {
+                let text = format!("{start}; {missed} times more since the last line{end}");
+                self.message(at, level, id, text);
             }
-            if sparse.len() >= limits::SPARSE_TEXTS {
-                sparse.retain(|_, (said, _)| recent(said));
-            }
-            if sparse.len() >= limits::SPARSE_TEXTS {
-                return;
-            }
-            sparse
-                .insert(detail.to_owned(), (at, 0))
-                .map_or(0, |(_, missed)| missed)
-        };
-        match missed {
-            0 => self.say(at, level, message, "", detail),
-            missed => self.say(
-                at,
-                level,
-                message,
-                "",
-                &format!("{detail}; {missed} times more since the last line"),
-            ),
         }
+    }
+
+    /// Whether something is to be said now, and how often it has happened since it was last said.
+    fn missed(&self, at: UnixTime, key: &str) -> Option<u64> {
+        let mut inner = self.lock();
+        let sparse = &mut inner.sparse;
+        let recent = |said: &UnixTime| (0..limits::SAY_AGAIN).contains(&at.seconds_since(*said));
+        if let Some((said, missed)) = sparse.get_mut(key)
+            && recent(said)
+        {
+            *missed += 1;
+            return None;
+        }
+        if sparse.len() >= limits::SPARSE_TEXTS {
+            sparse.retain(|_, (said, _)| recent(said));
+        }
+        if sparse.len() >= limits::SPARSE_TEXTS {
+            return None;
+        }
+        let before = sparse.insert(key.to_owned(), (at, 0));
+        Some(before.map_or(0, |(_, missed)| missed))
     }
 
     /// Any message, under a stable id.
@@ -194,6 +212,27 @@ impl Journal {
         true
     }
 
+    /// Raises the alarm about somebody who tries to join without a code, by his address: in a class of its own, that
+    /// takes no other alarm's place, and with one line in a while, however many addresses he has.
+    pub fn stranger(&self, at: UnixTime, address: &str) {
+        {
+            let mut inner = self.lock();
+            inner.strangers.retain(|known| known != address);
+            if inner.strangers.len() >= limits::STRANGERS {
+                inner.strangers.pop_front();
+            }
+            inner.strangers.push_back(address.to_owned());
+        }
+        let key = "too many attempts to enrol";
+        let start = format!("too many attempts to enrol, the last from {address}");
+        self.sparsely(at, Level::Error, "manager.alarm.enroll", key, &start, "");
+    }
+
+    /// Ends the alarm about an address: a device has joined from there.
+    pub fn clear_stranger(&self, address: &str) {
+        self.lock().strangers.retain(|known| known != address);
+    }
+
     /// Ends an alarm.
     pub fn clear(&self, key: &str) {
         self.lock().alarms.retain(|(other, _)| other != key);
@@ -206,10 +245,15 @@ impl Journal {
         }
     }
 
-    /// The alarms, newest last.
+    /// The alarms, newest last; the one about strangers first.
     #[must_use]
     pub fn alarms(&self) -> Vec<String> {
-        self.lock().alarms.iter().map(|(_, text)| text.clone()).collect()
+        let inner = self.lock();
+        let known: Vec<&str> = inner.strangers.iter().map(String::as_str).collect();
+        let strangers =
+            (!known.is_empty()).then(|| format!("too many attempts to enrol from {}", known.join(", ")));
+        let others = inner.alarms.iter().map(|(_, text)| text.clone());
+        strangers.into_iter().chain(others).collect()
     }
 
     /// The text of one alarm.
@@ -316,6 +360,35 @@ mod tests {
             );
         }
         assert!(journal.lock().sparse.len() <= limits::SPARSE_TEXTS);
+    }
+
+    #[test]
+    fn strangers_take_no_other_alarms_place() {
+        let journal = Journal::new();
+        for number in 0..limits::ALARMS {
+            journal.alarm(UnixTime(0), &format!("x:{number}"), "look here");
+        }
+        for number in 0..1_000 {
+            journal.stranger(UnixTime(1), &format!("10.0.{}.{}", number / 256, number % 256));
+        }
+        let alarms = journal.alarms();
+        assert_eq!(alarms.len(), 1 + limits::ALARMS);
+        let newest: Vec<String> = (1_000 - limits::STRANGERS..1_000)
+            .map(|number| format!("10.0.{}.{}", number / 256, number % 256))
+            .collect();
+        assert_eq!(
+            alarms[0],
+            format!("too many attempts to enrol from {}", newest.join(", "))
+        );
+        assert_eq!(
+            journal.watch().0.len(),
+            limits::ALARMS + 1,
+            "one line for all of them"
+        );
+        for address in newest {
+            journal.clear_stranger(&address);
+        }
+        assert_eq!(journal.alarms().len(), limits::ALARMS);
     }
 
     #[test]

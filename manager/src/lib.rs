@@ -20,6 +20,7 @@
 )]
 
 mod backup;
+mod buckets;
 mod catalog;
 mod certificate;
 pub mod cli;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+pub use crate::buckets::Rate;
+
 /// Bytes of `manager.toml`: a page of settings.
 pub const CONFIG_BYTES: u64 = 64 << 10;
 /// Bytes of a certificate, key or root file in the gateway's folder.
@@ -21,6 +23,8 @@ pub const KEPT_EVENTS: usize = 1_000;
 pub const WATCH_BACKLOG: usize = 4_096;
 /// Alarms kept; the oldest goes first.
 pub const ALARMS: usize = 100;
+/// Addresses of strangers that are named in alarms, beside those; the oldest goes first.
+pub const STRANGERS: usize = 8;
 
 /// Lines of the download record given back at most.
 pub const HISTORY: usize = 10_000;
@@ -38,15 +42,17 @@ pub const PASSWORD_MIN_CHARS: usize = 8;
 pub const CODE_SECONDS: i64 = 24 * 3_600;
 /// Wrong passwords after which a code is void.
 pub const CODE_FAILURES: u32 = 5;
-/// Enrolment requests from one address in a burst; one more every [`ENROLL_ADDRESS_SECONDS`].
-pub const ENROLL_ADDRESS_BURST: u32 = 10;
-/// Seconds that give an address one more enrolment request.
-pub const ENROLL_ADDRESS_SECONDS: u32 = 6;
-/// Enrolment requests under one name in a burst; one more every [`ENROLL_NAME_SECONDS`].
-pub const ENROLL_NAME_BURST: u32 = 5;
-/// Seconds that give a name one more enrolment request.
-pub const ENROLL_NAME_SECONDS: u32 = 12;
-/// Addresses and names whose tries are remembered; beyond it all unknown ones share one bucket.
+/// Wrong tries to enrol from one address, beyond which it is told to wait and named in an alarm.
+pub const ENROLL_WRONG: Rate = Rate {
+    burst: 10,
+    every: Duration::from_secs(6),
+};
+/// How long a wrong try to enrol waits for its answer: nobody who types notices, and a flood is held up by its own
+/// connections.
+pub const ENROLL_REFUSAL_WAIT: Duration = Duration::from_secs(1);
+/// Connections of the joining port: a site's devices do not join all at once.
+pub const JOINING_CONNECTIONS: usize = 256;
+/// Addresses whose wrong tries are remembered; beyond it the one that was idle for longest is forgotten.
 pub const RATE_BUCKETS: usize = 10_000;
 /// Bytes of an enrolment or renewal request: a CSR of 1 KiB, a password and a name.
 pub const ENROLL_BODY: usize = 16 << 10;

@@ -144,8 +144,6 @@ pub struct Passwords {
     turn: Semaphore,
     memory: Memory,
     waiting: AtomicUsize,
-    /// Checked for names that are not on the list, so that they cost the same.
-    dummy: String,
 }
 
 type Memory = Arc<Mutex<Vec<Block>>>;
@@ -202,19 +200,21 @@ fn verify(memory: &Memory, phc: &str, password: &Secret) -> bool {
     check().unwrap_or(false)
 }
 
+impl Default for Passwords {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Passwords {
-    /// Ready to work; computes one hash.
-    ///
-    /// # Errors
-    /// No random bytes.
-    pub fn new() -> Result<Self, SecretError> {
-        let memory = Memory::default();
-        Ok(Self {
+    /// Ready to work.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
             turn: Semaphore::new(1),
             waiting: AtomicUsize::new(0),
-            dummy: hash(&memory, &new_token()?)?,
-            memory,
-        })
+            memory: Memory::default(),
+        }
     }
 
     async fn work<T: Send + 'static>(
@@ -237,15 +237,12 @@ impl Passwords {
         self.work(move |memory| hash(memory, &password)).await
     }
 
-    /// Whether the password is right; no `phc` (an unknown name) is wrong and takes as long.
+    /// Whether the password is the one of `phc`.
     ///
     /// # Errors
     /// [`SecretError::Busy`].
-    pub async fn verify(&self, phc: Option<String>, password: Secret) -> Result<bool, SecretError> {
-        let known = phc.is_some();
-        let phc = phc.unwrap_or_else(|| self.dummy.clone());
-        self.work(move |memory| Ok(verify(memory, &phc, &password) && known))
-            .await
+    pub async fn verify(&self, phc: String, password: Secret) -> Result<bool, SecretError> {
+        self.work(move |memory| Ok(verify(memory, &phc, &password))).await
     }
 }
 
@@ -298,20 +295,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn passwords_are_salted_and_unknown_names_are_wrong() {
-        let passwords = Passwords::new().unwrap();
+    async fn passwords_are_salted_and_a_wrong_one_is_wrong() {
+        let passwords = Passwords::new();
         let right = Secret::new("correct horse".into());
         let one = passwords.hash(right.clone()).await.unwrap();
         let two = passwords.hash(right.clone()).await.unwrap();
         assert!(one.starts_with("$argon2id$") && one != two);
-        assert!(passwords.verify(Some(one.clone()), right.clone()).await.unwrap());
+        assert!(passwords.verify(one.clone(), right.clone()).await.unwrap());
+        assert!(!passwords.verify(one, Secret::new("wrong".into())).await.unwrap());
         assert!(
             !passwords
-                .verify(Some(one), Secret::new("wrong".into()))
+                .verify(two.replace("argon2id", "argon2i"), right)
                 .await
                 .unwrap()
         );
-        assert!(!passwords.verify(None, right).await.unwrap());
     }
 
     #[test]
@@ -349,11 +346,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_crowd_is_told_to_come_later() {
-        let passwords = std::sync::Arc::new(Passwords::new().unwrap());
+        let passwords = std::sync::Arc::new(Passwords::new());
+        let phc = passwords.hash(Secret::new("y".into())).await.unwrap();
         let all: Vec<_> = (0..limits::PASSWORD_QUEUE + 4)
             .map(|_| {
-                let passwords = std::sync::Arc::clone(&passwords);
-                async move { passwords.verify(None, Secret::new("x".into())).await }
+                let (passwords, phc) = (std::sync::Arc::clone(&passwords), phc.clone());
+                async move { passwords.verify(phc, Secret::new("x".into())).await }
             })
             .collect();
         let answers = futures_util::future::join_all(all).await;
@@ -362,6 +360,6 @@ mod tests {
             .filter(|answer| matches!(answer, Err(SecretError::Busy)))
             .count();
         assert_eq!(refused, 4);
-        assert!(!passwords.verify(None, Secret::new("x".into())).await.unwrap());
+        assert!(!passwords.verify(phc, Secret::new("x".into())).await.unwrap());
     }
 }

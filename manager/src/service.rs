@@ -163,7 +163,7 @@ pub(crate) fn open(config: Config, paths: Paths) -> Result<Gateway> {
         clock: Arc::new(FlooredClock::new(state.not_before())),
         database,
         pepper,
-        passwords: Passwords::new()?,
+        passwords: Passwords::new(),
         journal: Journal::new(),
         fleet: Fleet::new(jitter()),
         mirror,
@@ -261,7 +261,7 @@ fn listen(
     ));
     let tls = mtls::reload::watch(files, config(ClientAuth::None))?;
     let few = Limits {
-        connections: 256,
+        connections: limits::JOINING_CONNECTIONS,
         per_address: 16,
         handshakes: 16,
         ..Limits::default()

@@ -278,7 +278,7 @@ async fn verify(gateway: &Gateway, name: &Name, password: Secret) -> Result<(), 
     let Some(phc) = phc else {
         return Err(said(messages::DEVICE_UNKNOWN));
     };
-    match gateway.passwords.verify(Some(phc), password).await {
+    match gateway.passwords.verify(phc, password).await {
         Ok(true) => Ok(()),
         Ok(false) => Err(said(messages::DEVICE_MISMATCH)),
         Err(error) => Err(internal(&error)),

@@ -2,12 +2,13 @@
 
 use protocol::control::{ListChange, ListEntry, ManagerRequest};
 use protocol::device::Problem;
+use protocol::enroll::EnrollCode;
 use reqwest::StatusCode;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::device::{Device, code, enroll};
-use crate::site::{PASSWORD, Site};
+use crate::site::{PASSWORD, Site, name, secret};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_token_is_refused_and_the_answer_is_a_problem() {
@@ -106,7 +107,7 @@ async fn a_code_works_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn five_wrong_passwords_void_a_code_and_a_crowd_has_to_wait() {
+async fn five_wrong_passwords_void_a_code() {
     let site = Site::new(1).await;
     let gateway = site.start().await;
     let code = code(&gateway.add("pump").await);
@@ -117,22 +118,66 @@ async fn five_wrong_passwords_void_a_code_and_a_crowd_has_to_wait() {
     }
     let alarms = gateway.status().await.alarms;
     assert!(alarms.iter().any(|alarm| alarm.contains("void")), "{alarms:?}");
-    // The name's bucket is empty by now, so the gateway asks for patience before it looks at anything.
-    let mut status = StatusCode::FORBIDDEN;
-    for _ in 0..manager::limits::ENROLL_ADDRESS_BURST {
-        status = enroll(&gateway, &code, PASSWORD, &key).await.unwrap_err().0;
-        if status == StatusCode::TOO_MANY_REQUESTS {
-            break;
+    let (status, _) = enroll(&gateway, &code, PASSWORD, &key).await.unwrap_err();
+    assert_eq!(status, StatusCode::FORBIDDEN);
+}
+
+/// A stranger who tries codes under the name of a device, and under many others: he is told to wait, is one alarm by his
+/// address, and neither keeps the device from joining, from the same address, nor takes the place of another alarm.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_is_one_alarm_and_keeps_nobody_from_joining() {
+    let site = Site::new(1).await;
+    // Another alarm: what the repository has is not what is wanted.
+    site.repositories[0].shelf.lock().unwrap().broken = true;
+    let gateway = site.start().await;
+    let before = gateway.status().await.alarms;
+    assert_eq!(before.len(), 1, "{before:?}");
+    let right = code(&gateway.add("pump-7").await);
+    let key = certs::new_key().unwrap();
+    let guess = |number: usize| {
+        let mut code = right.clone();
+        code.secret = secret(&format!("{number:032x}"));
+        if number.is_multiple_of(2) {
+            code.device = name(&format!("a{number}"));
         }
+        code
+    };
+    // As many at a time as one address may have connections.
+    let mut answers = Vec::new();
+    for round in 0..2 {
+        let guesses: Vec<EnrollCode> = (0..12).map(|number| guess(12 * round + number)).collect();
+        let asked = guesses.iter().map(|code| enroll(&gateway, code, PASSWORD, &key));
+        answers.extend(futures_util::future::join_all(asked).await);
     }
-    assert_eq!(status, StatusCode::TOO_MANY_REQUESTS);
+    let told: Vec<StatusCode> = answers.into_iter().map(|answer| answer.unwrap_err().0).collect();
+    let burst = usize::try_from(manager::limits::ENROLL_WRONG.burst).unwrap();
+    let refused = told
+        .iter()
+        .filter(|status| **status == StatusCode::FORBIDDEN)
+        .count();
+    let waits = told
+        .iter()
+        .filter(|status| **status == StatusCode::TOO_MANY_REQUESTS)
+        .count();
+    assert_eq!(refused + waits, 24, "{told:?}");
+    assert!((burst..burst + 4).contains(&refused), "{told:?}");
+    let alarms = gateway.status().await.alarms;
+    assert_eq!(alarms.len(), 2, "{alarms:?}");
+    assert!(alarms[0].ends_with("127.0.0.1"), "{alarms:?}");
+    assert_eq!(alarms[1], before[0]);
+    enroll(&gateway, &right, PASSWORD, &key).await.unwrap();
+    assert_eq!(
+        gateway.status().await.alarms,
+        before,
+        "a device has joined from there"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_whole_cabinet_joins_from_one_address() {
     let site = Site::new(1).await;
     let gateway = site.start().await;
-    for number in 0..=manager::limits::ENROLL_ADDRESS_BURST {
+    for number in 0..=manager::limits::ENROLL_WRONG.burst {
         Device::join(&site, &gateway, &format!("pump-{number}")).await;
     }
 }
