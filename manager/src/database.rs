@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rusqlite::{Connection, TransactionBehavior};
 
 /// Version of the schema below.
-const SCHEMA: i64 = 1;
+const SCHEMA: i64 = 2;
 
 const TABLES: &str = "
 CREATE TABLE meta (
@@ -46,12 +46,6 @@ CREATE TABLE taken (
   digest TEXT NOT NULL,
   PRIMARY KEY (device, counter)
 ) STRICT;
--- Reports on their way to the repository.
-CREATE TABLE outbox (
-  seq INTEGER PRIMARY KEY AUTOINCREMENT,
-  digest TEXT NOT NULL UNIQUE,
-  body TEXT NOT NULL
-) STRICT;
 -- Which devices rolled an update back.
 CREATE TABLE rollbacks (
   update_id TEXT NOT NULL,
@@ -64,6 +58,43 @@ CREATE TABLE stopped (
   reason TEXT NOT NULL
 ) STRICT;
 ";
+
+/// Added by version 2: of whom how much waits for the repository.
+const OUTBOX: &str = "
+-- Reports on their way to the repository.
+CREATE TABLE outbox (
+  seq INTEGER PRIMARY KEY AUTOINCREMENT,
+  digest TEXT NOT NULL UNIQUE,
+  sender TEXT NOT NULL,
+  weight INTEGER NOT NULL,
+  body TEXT NOT NULL
+) STRICT;
+CREATE INDEX outbox_sender ON outbox (sender, seq);
+-- What the reports of each sender weigh; under no name those of all.
+CREATE TABLE outbox_weight (
+  sender TEXT PRIMARY KEY,
+  weight INTEGER NOT NULL
+) STRICT;
+CREATE INDEX outbox_heaviest ON outbox_weight (weight, sender);
+INSERT INTO outbox_weight (sender, weight) VALUES ('', 0);
+CREATE TRIGGER outbox_in AFTER INSERT ON outbox BEGIN
+  INSERT INTO outbox_weight (sender, weight) VALUES (NEW.sender, NEW.weight)
+    ON CONFLICT (sender) DO UPDATE SET weight = weight + NEW.weight;
+  UPDATE outbox_weight SET weight = weight + NEW.weight WHERE sender = '';
+END;
+CREATE TRIGGER outbox_out AFTER DELETE ON outbox BEGIN
+  UPDATE outbox_weight SET weight = weight - OLD.weight WHERE sender IN ('', OLD.sender);
+  DELETE FROM outbox_weight WHERE sender = OLD.sender AND weight <= 0;
+END;
+";
+
+/// From version 1 to 2; with [`OUTBOX`] in the middle.
+const FROM_1: [&str; 2] = [
+    "ALTER TABLE outbox RENAME TO outbox_1;",
+    "INSERT INTO outbox (seq, digest, sender, weight, body)
+       SELECT seq, digest, json_extract(body, '$.sender'), length(body) + 1024, body FROM outbox_1 ORDER BY seq;
+     DROP TABLE outbox_1;",
+];
 
 /// What the database refuses.
 #[derive(Debug, thiserror::Error)]
@@ -100,6 +131,15 @@ impl Database {
             0 => {
                 let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
                 change.execute_batch(TABLES)?;
+                change.execute_batch(OUTBOX)?;
+                change.pragma_update(None, "user_version", SCHEMA)?;
+                change.commit()?;
+            }
+            1 => {
+                let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+                for batch in [FROM_1[0], OUTBOX, FROM_1[1]] {
+                    change.execute_batch(batch)?;
+                }
                 change.pragma_update(None, "user_version", SCHEMA)?;
                 change.commit()?;
             }
@@ -242,6 +282,38 @@ mod tests {
             |_| panic!(),
         );
         assert!(failed.await.is_err());
+    }
+
+    #[test]
+    fn the_reports_that_waited_in_a_database_of_version_1_go_on_waiting() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.db");
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(TABLES).unwrap();
+        old.execute_batch(
+            "CREATE TABLE outbox (seq INTEGER PRIMARY KEY AUTOINCREMENT, digest TEXT NOT NULL UNIQUE, body TEXT NOT NULL)
+             STRICT;
+             INSERT INTO outbox (seq, digest, body) VALUES (7, 'a', '{\"sender\":\"pump\"}'), (9, 'b', '{\"sender\":\"pump\"}');
+             PRAGMA user_version = 1;",
+        )
+        .unwrap();
+        drop(old);
+        for _ in 0..2 {
+            let database = Database::open(&path).unwrap();
+            let found: Vec<(i64, String)> = database
+                .run_now(|db| {
+                    let mut statement = db.prepare("SELECT seq, sender FROM outbox ORDER BY seq")?;
+                    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+                    rows.collect()
+                })
+                .unwrap();
+            assert_eq!(found, [(7, "pump".to_owned()), (9, "pump".to_owned())]);
+            let weight = "SELECT weight FROM outbox_weight WHERE sender = 'pump'";
+            let weight: i64 = database
+                .run_now(|db| db.query_row(weight, [], |row| row.get(0)))
+                .unwrap();
+            assert_eq!(weight, 2 * (17 + 1_024));
+        }
     }
 
     #[test]

@@ -24,6 +24,7 @@ use crate::journal::Journal;
 use crate::limits;
 use crate::outbox::Outbox;
 use crate::pulse::Pulse;
+use crate::quotas::Quotas;
 use crate::secrets::{Passwords, Pepper};
 use crate::sends::Sends;
 
@@ -84,6 +85,8 @@ pub(crate) struct Gateway {
     pub(crate) outbox: Outbox,
     pub(crate) connections: Connections,
     pub(crate) sending: Arc<Semaphore>,
+    /// What each device may tell.
+    pub(crate) quotas: Quotas,
     /// The files that are being sent.
     pub(crate) sends: Sends,
     pub(crate) sent_bytes: AtomicU64,

@@ -3,9 +3,9 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use protocol::Event;
 use protocol::control::{LoggedMessage, ManagerEvent};
 use protocol::messages::Message;
+use protocol::{Event, Name, Role};
 use tokio::sync::broadcast;
 use tracing::{error, info, warn};
 use tuf::{Digest, UnixTime};
@@ -42,8 +42,10 @@ pub struct Journal {
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// With the key of a device's step, oldest first.
-    kept: VecDeque<(ManagerEvent, Option<Digest>)>,
+    /// Oldest first.
+    kept: VecDeque<Kept>,
+    /// How many of them are about each device.
+    shares: HashMap<Name, usize>,
     /// The keys of the devices' steps that are kept: a fleet tells many, and each is looked up.
     told: HashSet<Digest>,
     /// Key, text; newest last.
@@ -52,6 +54,46 @@ struct Inner {
     strangers: VecDeque<String>,
     /// What is said sparsely: when it was last said, and how often it has happened since.
     sparse: HashMap<String, (UnixTime, u64)>,
+}
+
+/// A step or a message that is kept.
+#[derive(Debug)]
+struct Kept {
+    event: ManagerEvent,
+    /// The key of a device's step.
+    key: Option<Digest>,
+    /// The device that made it happen.
+    device: Option<Name>,
+}
+
+impl Inner {
+    /// Makes room for an event: of one device's many its own oldest goes, so that it hides nobody else's.
+    fn make_room(&mut self, device: Option<&Name>) {
+        let has = device
+            .and_then(|device| self.shares.get(device))
+            .copied()
+            .unwrap_or(0);
+        let gone = if has >= limits::KEPT_OF_ONE_DEVICE {
+            let own = self.kept.iter().position(|kept| kept.device.as_ref() == device);
+            own.and_then(|at| self.kept.remove(at))
+        } else if self.kept.len() >= limits::KEPT_EVENTS {
+            self.kept.pop_front()
+        } else {
+            None
+        };
+        let Some(gone) = gone else { return };
+        if let Some(key) = gone.key {
+            self.told.remove(&key);
+        }
+        if let Some(device) = gone.device
+            && let Some(share) = self.shares.get_mut(&device)
+        {
+            *share -= 1;
+            if *share == 0 {
+                self.shares.remove(&device);
+            }
+        }
+    }
 }
 
 impl Default for Journal {
@@ -75,14 +117,17 @@ impl Journal {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(&self, event: ManagerEvent, key: Option<Digest>) {
+    fn push(&self, event: ManagerEvent, key: Option<Digest>, device: Option<Name>) {
         let mut inner = self.lock();
-        if inner.kept.len() >= limits::KEPT_EVENTS
-            && let Some((_, Some(gone))) = inner.kept.pop_front()
-        {
-            inner.told.remove(&gone);
+        inner.make_room(device.as_ref());
+        if let Some(device) = &device {
+            *inner.shares.entry(device.clone()).or_default() += 1;
         }
-        inner.kept.push_back((event.clone(), key));
+        inner.kept.push_back(Kept {
+            event: event.clone(),
+            key,
+            device,
+        });
         // Sent under the lock: a watcher that starts now gets each event once. No receiver is no error.
         let _ = self.watchers.send(event);
     }
@@ -99,7 +144,9 @@ impl Journal {
             version = %event.version, device = event.device.as_ref().map(tracing::field::display),
             reason = event.reason.as_deref(), "step"
         );
-        self.push(ManagerEvent::Step(event), key);
+        let own = (event.actor.role == Role::Device).then(|| event.actor.name.clone());
+        let device = own.or_else(|| event.device.clone());
+        self.push(ManagerEvent::Step(event), key, device);
     }
 
     /// A device's step: told once, whether progress or the signed report brought it first.
@@ -113,13 +160,13 @@ impl Journal {
 
     /// One of the document's messages, with `fact` in its gap and `detail` behind it.
     pub fn say(&self, at: UnixTime, level: Level, message: Message, fact: &str, detail: &str) {
-        let mut text = message.with(fact);
-        if !detail.is_empty() {
-            text.push_str(" (");
-            text.push_str(detail);
-            text.push(')');
-        }
-        self.message(at, level, message.id, text);
+        self.message(at, level, message.id, in_words(message, fact, detail));
+    }
+
+    /// The same about what a device did, in its share of what is kept.
+    pub fn say_of(&self, device: &Name, at: UnixTime, message: Message, fact: &str, detail: &str) {
+        let text = in_words(message, fact, detail);
+        self.log(at, Level::Info, message.id, text, Some(device.clone()));
     }
 
     /// The same for what a peer can make happen as often as it likes: see [`Self::message_sparsely`].
@@ -175,6 +222,10 @@ impl Journal {
 
     /// Any message, under a stable id.
     pub fn message(&self, at: UnixTime, level: Level, id: &str, text: String) {
+        self.log(at, level, id, text, None);
+    }
+
+    fn log(&self, at: UnixTime, level: Level, id: &str, text: String, device: Option<Name>) {
         match level {
             Level::Info => info!(target: "drover", id, "{text}"),
             Level::Warning => warn!(target: "drover", id, "{text}"),
@@ -187,7 +238,7 @@ impl Journal {
             id: id.to_owned(),
             text,
         };
-        self.push(ManagerEvent::Message(message), None);
+        self.push(ManagerEvent::Message(message), None, device);
     }
 
     /// Raises an alarm; one with the same key is replaced. Says so once, and gives whether it was new.
@@ -239,7 +290,7 @@ impl Journal {
     }
 
     /// Ends the alarms about one device: it is gone, or has enrolled anew.
-    pub fn clear_device(&self, device: &protocol::Name) {
+    pub fn clear_device(&self, device: &Name) {
         for about in ["twice", "enroll", "report"] {
             self.clear(&format!("{about}:{device}"));
         }
@@ -268,9 +319,20 @@ impl Journal {
     #[must_use]
     pub fn watch(&self) -> (Vec<ManagerEvent>, broadcast::Receiver<ManagerEvent>) {
         let inner = self.lock();
-        let kept = inner.kept.iter().map(|(event, _)| event.clone()).collect();
+        let kept = inner.kept.iter().map(|kept| kept.event.clone()).collect();
         (kept, self.watchers.subscribe())
     }
+}
+
+/// A message with `fact` in its gap and `detail` behind it.
+fn in_words(message: Message, fact: &str, detail: &str) -> String {
+    let mut text = message.with(fact);
+    if !detail.is_empty() {
+        text.push_str(" (");
+        text.push_str(detail);
+        text.push(')');
+    }
+    text
 }
 
 #[cfg(test)]
@@ -296,15 +358,13 @@ mod tests {
         assert!(matches!(later.try_recv(), Ok(ManagerEvent::Message(m)) if m.id == "manager.listening"));
     }
 
-    #[test]
-    fn a_devices_step_is_told_once_while_it_is_kept() {
-        let journal = Journal::new();
-        let step = |boot: usize| Event {
+    fn step_of(device: &str, boot: usize) -> Event {
+        Event {
             update: protocol::UpdateId::from_random([7; 16]),
             actor: protocol::Identity {
                 site: "plant".parse().unwrap(),
-                role: protocol::Role::Device,
-                name: "pump".parse().unwrap(),
+                role: Role::Device,
+                name: device.parse().unwrap(),
             },
             step: protocol::Step::Staged,
             component: "app".parse().unwrap(),
@@ -318,7 +378,42 @@ mod tests {
             bytes: None,
             total: None,
             reason: None,
-        };
+        }
+    }
+
+    #[test]
+    fn one_device_hides_nobody_elses_events() {
+        let journal = Journal::new();
+        let (pump, at) = ("pump".parse().unwrap(), UnixTime(0));
+        journal.say(at, Level::Info, messages::LISTENING, "", "");
+        for boot in 0..5 {
+            journal.device_step(step_of("valve", boot));
+        }
+        for boot in 0..2 * limits::KEPT_EVENTS {
+            journal.device_step(step_of("pump", boot));
+            journal.say_of(&pump, at, messages::AUTHENTICATED, "", "pump");
+            // What the gateway tells because of it, too.
+            let mut offered = step_of("gateway", boot);
+            offered.actor.role = Role::Manager;
+            offered.device = Some(pump.clone());
+            journal.step(offered);
+        }
+        let kept = journal.watch().0;
+        assert_eq!(kept.len(), 1 + 5 + limits::KEPT_OF_ONE_DEVICE);
+        assert!(matches!(&kept[0], ManagerEvent::Message(said) if said.id == messages::LISTENING.id));
+        for (boot, event) in kept[1..6].iter().enumerate() {
+            assert!(matches!(event, ManagerEvent::Step(step) if *step == step_of("valve", boot)));
+        }
+        let inner = journal.lock();
+        let shares: usize = inner.shares.values().sum();
+        assert_eq!((inner.shares.len(), shares), (2, kept.len() - 1));
+        assert!(inner.told.len() <= kept.len());
+    }
+
+    #[test]
+    fn a_devices_step_is_told_once_while_it_is_kept() {
+        let journal = Journal::new();
+        let step = |boot: usize| step_of("pump", boot);
         let kept = || journal.watch().0.len();
         for boot in [1, 2, 1, 2, 1] {
             journal.device_step(step(boot));
@@ -329,7 +424,7 @@ mod tests {
         }
         assert_eq!(
             (kept(), journal.lock().told.len()),
-            (limits::KEPT_EVENTS, limits::KEPT_EVENTS)
+            (limits::KEPT_OF_ONE_DEVICE, limits::KEPT_OF_ONE_DEVICE)
         );
         let told = || matches!(journal.watch().0.last(), Some(ManagerEvent::Step(last)) if *last == step(1));
         assert!(!told());

@@ -37,6 +37,7 @@ pub mod limits;
 mod metrics;
 mod outbox;
 mod pulse;
+mod quotas;
 mod reports;
 mod repository;
 pub mod restore;

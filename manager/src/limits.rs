@@ -19,6 +19,8 @@ pub const PULSE_SECONDS: usize = 120;
 
 /// Steps and messages kept for a window that opens later.
 pub const KEPT_EVENTS: usize = 1_000;
+/// Of these, about one device at most: beyond it its own oldest goes.
+pub const KEPT_OF_ONE_DEVICE: usize = 100;
 /// Steps and messages that a slow watcher may lag behind before it loses some.
 pub const WATCH_BACKLOG: usize = 4_096;
 /// Alarms kept; the oldest goes first.
@@ -92,8 +94,29 @@ pub const RETRIES_PER_DEVICE: usize = 64;
 
 /// Digests of a device's newest reports, to tell a repetition from a contradiction.
 pub const REMEMBERED_REPORTS: i64 = 256;
-/// Reports waiting for the repository: weeks of a large site. The oldest goes first, with an alarm.
-pub const OUTBOX: i64 = 100_000;
+/// Reports of one device, each counted as often as it has begun a [`REPORT_PIECE`]: all that an agent keeps (512), each
+/// of a long update, twice over; later on one a second, and an update has one or two.
+pub const REPORT_RATE: Rate = Rate {
+    burst: 1_024,
+    every: Duration::from_secs(1),
+};
+/// Bytes of a report that count as one: an update that tells 40 steps.
+pub const REPORT_PIECE: usize = 16 << 10;
+/// Steps that one device tells as they happen: an agent tells at most four a second of each component's download.
+pub const PROGRESS_RATE: Rate = Rate {
+    burst: 512,
+    every: Duration::from_millis(50),
+};
+/// Hellos and event streams of one device: once for each connection, and with each poll where there is no stream.
+pub const GREETING_RATE: Rate = Rate {
+    burst: 64,
+    every: Duration::from_millis(250),
+};
+/// Bytes of reports waiting for the repository: weeks of a large site. Beyond it the oldest goes of whoever has most,
+/// with an alarm.
+pub const OUTBOX_BYTES: i64 = 512 << 20;
+/// Bytes that a waiting report counts beside its own: its place in the tables.
+pub const OUTBOX_ROW: i64 = 1 << 10;
 /// Reports in one request to the repository.
 pub const FORWARD_BATCH: usize = 64;
 /// Bytes of one request to the repository, so that a batch of large reports is split.

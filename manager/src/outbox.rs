@@ -8,6 +8,7 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
 use protocol::author::RelayedReport;
 use protocol::{Event, Report, SignedReport, UpdateId};
+use rusqlite::{OptionalExtension as _, params};
 use tokio::sync::Notify;
 use tuf::Digest;
 
@@ -46,21 +47,66 @@ impl Outbox {
     }
 }
 
-/// Puts a report in the outbox; within the caller's transaction.
-pub(crate) fn enqueue(db: &rusqlite::Connection, relayed: &RelayedReport) -> rusqlite::Result<()> {
+/// Puts a report in the outbox; within the caller's transaction. Gives whose oldest reports had to go for it, if there
+/// was no room.
+pub(crate) fn enqueue(
+    db: &rusqlite::Connection,
+    relayed: &RelayedReport,
+) -> rusqlite::Result<Option<String>> {
+    enqueue_within(db, relayed, limits::OUTBOX_BYTES)
+}
+
+fn enqueue_within(
+    db: &rusqlite::Connection,
+    relayed: &RelayedReport,
+    most: i64,
+) -> rusqlite::Result<Option<String>> {
     let body = serde_json::to_string(relayed)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
     let digest = Digest::of(relayed.report.report.as_bytes()).to_string();
+    let weight = i64::try_from(body.len())
+        .unwrap_or(i64::MAX)
+        .saturating_add(limits::OUTBOX_ROW);
     db.execute(
-        "INSERT INTO outbox (digest, body) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
-        [digest, body],
+        "INSERT INTO outbox (digest, sender, weight, body) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+        params![digest, relayed.sender.to_string(), weight, body],
     )?;
-    db.execute(
-        "DELETE FROM outbox WHERE seq <= (SELECT MAX(seq) FROM outbox) - ?1",
-        [limits::OUTBOX],
-    )?;
-    Ok(())
+    let mut dropped = None;
+    while let Some(sender) = heaviest(db, most)? {
+        db.execute(
+            "DELETE FROM outbox WHERE seq = (SELECT MIN(seq) FROM outbox WHERE sender = ?1)",
+            [&sender],
+        )?;
+        dropped = Some(sender);
+    }
+    Ok(dropped)
 }
+
+/// Whose reports weigh most, if all of them together weigh more than `most`.
+fn heaviest(db: &rusqlite::Connection, most: i64) -> rusqlite::Result<Option<String>> {
+    db.query_row(
+        "SELECT sender FROM outbox_weight
+         WHERE sender <> '' AND (SELECT weight FROM outbox_weight WHERE sender = '') > ?1
+         ORDER BY weight DESC, sender LIMIT 1",
+        [most],
+        |row| row.get(0),
+    )
+    .optional()
+}
+
+/// Raises the alarm that reports are lost; over when all have been passed on.
+pub(crate) fn overflowed(gateway: &Gateway, sender: &str) {
+    if gateway.journal.alarm_of(OVERFLOW).is_none() {
+        let text = format!(
+            "reports wait for the repository and there is no room for more: the oldest of whoever has most of them are \
+             dropped, of {sender} first"
+        );
+        gateway.journal.alarm(gateway.now(), OVERFLOW, &text);
+    }
+}
+
+/// Key of the alarm.
+const OVERFLOW: &str = "outbox";
 
 /// Writes this gateway's own reports for ever: steps are collected for a moment, then reported together.
 pub(crate) async fn own(gateway: Arc<Gateway>) {
@@ -108,7 +154,7 @@ async fn own_report(gateway: &Gateway, update: UpdateId, events: Vec<Event>) -> 
     );
     let (actor, at) = (gateway.identity.clone(), mtls::stamp());
     let nonce = hex::encode(crate::secrets::random::<16>()?);
-    gateway
+    let dropped = gateway
         .database
         .run(move |db| {
             let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
@@ -149,6 +195,9 @@ async fn own_report(gateway: &Gateway, update: UpdateId, events: Vec<Event>) -> 
             )
         })
         .await?;
+    if let Some(dropped) = dropped {
+        overflowed(gateway, &dropped);
+    }
     Ok(())
 }
 
@@ -158,6 +207,7 @@ async fn forward(gateway: &Gateway, repositories: &[Repository]) -> anyhow::Resu
     loop {
         let rows = gateway.database.run(move |db| batch(db, most)).await?;
         let Some(last) = rows.last().map(|(seq, _)| *seq) else {
+            gateway.journal.clear(OVERFLOW);
             return Ok(());
         };
         let mut reports = Vec::with_capacity(rows.len());
@@ -222,4 +272,79 @@ fn batch(db: &rusqlite::Connection, most: usize) -> rusqlite::Result<Vec<(i64, S
         all.push(row);
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::{Identity, Role};
+
+    use super::*;
+    use crate::database::Database;
+    use crate::fixture::name;
+
+    fn report(device: &str, number: usize, size: usize) -> RelayedReport {
+        RelayedReport {
+            report: SignedReport {
+                report: format!("{device} {number} {}", "x".repeat(size)),
+                key: Digest::of(b"key"),
+                signature: String::new(),
+            },
+            sender: Identity {
+                site: name("plant"),
+                role: Role::Device,
+                name: name(device),
+            },
+            public_key: String::new(),
+        }
+    }
+
+    #[test]
+    fn who_floods_loses_his_own_oldest_reports_and_nobody_elses() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = Database::open(&dir.path().join("x.db")).unwrap();
+        let most = 100_000;
+        let put = |report: &RelayedReport| {
+            let dropped = database.run_now(|db| enqueue_within(db, report, most)).unwrap();
+            let weight: i64 = database
+                .run_now(|db| db.query_row("SELECT SUM(weight) FROM outbox", [], |row| row.get(0)))
+                .unwrap();
+            let told: i64 = database
+                .run_now(|db| {
+                    let sql = "SELECT weight FROM outbox_weight WHERE sender = ''";
+                    db.query_row(sql, [], |row| row.get(0))
+                })
+                .unwrap();
+            assert_eq!(weight, told);
+            assert!(weight <= most, "{weight}");
+            dropped
+        };
+        for number in 0..10 {
+            assert_eq!(put(&report("pump", number, 1_000)), None);
+        }
+        let thief = report("thief", 0, 0).sender.to_string();
+        let dropped = (0..100).filter_map(|number| put(&report("thief", number, 5_000)));
+        let dropped: Vec<String> = dropped.collect();
+        assert!(dropped.len() > 80 && dropped.iter().all(|sender| *sender == thief));
+        // The valve comes late and small, and finds room.
+        let dropped: Vec<String> = (0..4)
+            .filter_map(|number| put(&report("valve", number, 1_000)))
+            .collect();
+        assert!(
+            !dropped.is_empty() && dropped.iter().all(|sender| *sender == thief),
+            "{dropped:?}"
+        );
+        let kept: Vec<(String, i64, String)> = database
+            .run_now(|db| {
+                let sql = "SELECT sender, COUNT(*), MAX(body) FROM outbox GROUP BY sender ORDER BY sender";
+                let mut statement = db.prepare(sql)?;
+                let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+                rows.collect()
+            })
+            .unwrap();
+        let counts: Vec<i64> = kept.iter().map(|(_, count, _)| *count).collect();
+        assert_eq!((counts[0], counts[2]), (10, 4), "{counts:?}");
+        assert!(kept[1].2.contains("thief 99 "), "his newest are kept");
+        // The same report again weighs nothing.
+        assert_eq!(put(&report("valve", 3, 1_000)), None);
+    }
 }

@@ -6,6 +6,7 @@ use protocol::{Name, Outcome, Report, SignedReport, UpdateId};
 use rusqlite::{OptionalExtension as _, params};
 use tuf::Digest;
 
+use crate::catalog::Catalog;
 use crate::fleet::outcome_of;
 use crate::gateway::Gateway;
 use crate::limits;
@@ -29,16 +30,18 @@ pub(crate) async fn take(
     let mut verified = Vec::with_capacity(reports.len());
     for signed in reports {
         let report = signed.verify(&public_key, &sender).map_err(|error| {
-            gateway.journal.alarm(
-                gateway.now(),
-                &format!("report:{name}"),
-                &format!("{name}: {error}"),
-            );
+            let key = format!("report:{name}");
+            // Once, whatever else is wrong with the ones behind it.
+            if gateway.journal.alarm_of(&key).is_none() {
+                let text = format!("{name}: {error}");
+                gateway.journal.alarm(gateway.now(), &key, &text);
+            }
             problem("bad-report", error.to_string())
         })?;
         verified.push((signed, report));
     }
     let (device, key) = (name.clone(), hex::encode(&public_key));
+    let catalog = gateway.catalog();
     let rows: Vec<Row> = verified
         .iter()
         .map(|(signed, report)| Row {
@@ -48,11 +51,16 @@ pub(crate) async fn take(
                 public_key: key.clone(),
             },
             counter: report.counter,
-            rolled_back: rolled_back(report).map(|last| last.update),
+            rolled_back: rolled_back(report, &catalog).map(|last| last.update),
         })
         .collect();
     let stored = gateway.database.run(move |db| store(db, &device, &rows)).await;
-    let (through, fresh, contradiction) = stored.map_err(|error| {
+    let Stored {
+        through,
+        fresh,
+        contradiction,
+        dropped,
+    } = stored.map_err(|error| {
         tracing::error!(
             error = crate::downloader::chain(&error),
             "reports could not be written down"
@@ -62,6 +70,9 @@ pub(crate) async fn take(
             "the gateway could not write the reports down: try again".into(),
         )
     })?;
+    if let Some(dropped) = dropped {
+        crate::outbox::overflowed(gateway, &dropped);
+    }
     if contradiction {
         let text = format!(
             "{name} has sent two different reports under one number: two machines with one identity?"
@@ -95,15 +106,32 @@ struct Row {
     rolled_back: Option<UpdateId>,
 }
 
-/// How an update ended, where the device rolled it back by itself and not because a person wanted it so.
-fn rolled_back(report: &Report) -> Option<DeviceOutcome> {
+/// What came of writing reports down.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Stored {
+    /// Up to where the device's reports are here.
+    through: u64,
+    /// The numbers of those that were not here before.
+    fresh: Vec<u64>,
+    /// Whether two different reports have one number.
+    contradiction: bool,
+    /// Whose oldest report had to go for the new ones.
+    dropped: Option<String>,
+}
+
+/// How an update ended, where the device rolled it back by itself and not because a person wanted it so. Only what is
+/// listed counts: nobody else's updates are kept for ever because a device invents them.
+fn rolled_back(report: &Report, catalog: &Catalog) -> Option<DeviceOutcome> {
     let last = outcome_of(report).filter(|last| last.outcome == Outcome::RolledBack)?;
+    if !catalog.all().any(|offer| offer.update == last.update) {
+        return None;
+    }
     let by_hand = |component: &ComponentState| component.component == last.component && component.held;
     (!report.components.iter().any(by_hand)).then_some(last)
 }
 
 /// Writes what is new; a repetition is acknowledged and changes nothing.
-fn store(db: &rusqlite::Connection, device: &Name, rows: &[Row]) -> rusqlite::Result<(u64, Vec<u64>, bool)> {
+fn store(db: &rusqlite::Connection, device: &Name, rows: &[Row]) -> rusqlite::Result<Stored> {
     let held: Option<i64> = db
         .query_row(
             "SELECT report_counter FROM devices WHERE name = ?1",
@@ -111,31 +139,35 @@ fn store(db: &rusqlite::Connection, device: &Name, rows: &[Row]) -> rusqlite::Re
             |row| row.get(0),
         )
         .optional()?;
-    let mut through = u64::try_from(held.unwrap_or(0)).unwrap_or(0);
-    let (mut fresh, mut contradiction) = (Vec::new(), false);
+    let mut stored = Stored {
+        through: u64::try_from(held.unwrap_or(0)).unwrap_or(0),
+        ..Stored::default()
+    };
     for row in rows {
         let digest = Digest::of(row.relayed.report.report.as_bytes()).to_string();
-        let stored = i64::try_from(row.counter).unwrap_or(i64::MAX);
-        if row.counter <= through {
+        let counter = i64::try_from(row.counter).unwrap_or(i64::MAX);
+        if row.counter <= stored.through {
             let known: Option<String> = db
                 .query_row(
                     "SELECT digest FROM taken WHERE device = ?1 AND counter = ?2",
-                    params![device.as_str(), stored],
+                    params![device.as_str(), counter],
                     |row| row.get(0),
                 )
                 .optional()?;
-            contradiction |= known.is_some_and(|known| known != digest);
+            stored.contradiction |= known.is_some_and(|known| known != digest);
             continue;
         }
         db.execute(
             "INSERT INTO taken (device, counter, digest) VALUES (?1, ?2, ?3)",
-            params![device.as_str(), stored, digest],
+            params![device.as_str(), counter, digest],
         )?;
         db.execute(
             "DELETE FROM taken WHERE device = ?1 AND counter <= ?2",
-            params![device.as_str(), stored - limits::REMEMBERED_REPORTS],
+            params![device.as_str(), counter - limits::REMEMBERED_REPORTS],
         )?;
-        enqueue(db, &row.relayed)?;
+        if let Some(dropped) = enqueue(db, &row.relayed)? {
+            stored.dropped = Some(dropped);
+        }
         // With its report or not at all: a report that was acknowledged does not come again.
         if let Some(update) = row.rolled_back {
             db.execute(
@@ -143,15 +175,15 @@ fn store(db: &rusqlite::Connection, device: &Name, rows: &[Row]) -> rusqlite::Re
                 [&update.to_string(), device.as_str()],
             )?;
         }
-        through = row.counter;
-        fresh.push(row.counter);
+        stored.through = row.counter;
+        stored.fresh.push(row.counter);
     }
-    let through_row = i64::try_from(through).unwrap_or(i64::MAX);
+    let through_row = i64::try_from(stored.through).unwrap_or(i64::MAX);
     db.execute(
         "UPDATE devices SET report_counter = ?2 WHERE name = ?1",
         params![device.as_str(), through_row],
     )?;
-    Ok((through, fresh, contradiction))
+    Ok(stored)
 }
 
 /// What a new report means for the twin and for the release.
@@ -165,9 +197,12 @@ async fn note(gateway: &Gateway, name: &Name, report: &Report) {
         .fleet
         .reported(name, report.counter, &report.components, last.as_ref());
     save_twin(gateway, name).await;
-    let Some(last) = rolled_back(report) else { return };
+    let catalog = gateway.catalog();
+    let Some(last) = rolled_back(report, &catalog) else {
+        return;
+    };
     gateway.fleet.rolled_back(last.update, name);
-    if let Some(reason) = gateway.fleet.to_be_stopped(last.update, &gateway.catalog()) {
+    if let Some(reason) = gateway.fleet.to_be_stopped(last.update, &catalog) {
         stop(gateway, &last, reason).await;
     }
 }
@@ -303,8 +338,8 @@ mod tests {
         assert!(database.run_now(|db| store(db, &pump, &rows)).is_err());
         assert_eq!(kept(), (0, 0, 0), "nothing is acknowledged that did not count");
         change("DROP TRIGGER full");
-        let (through, fresh, _) = database.run_now(|db| store(db, &pump, &rows)).unwrap();
-        assert_eq!((through, fresh), (2, vec![1, 2]));
+        let stored = database.run_now(|db| store(db, &pump, &rows)).unwrap();
+        assert_eq!((stored.through, stored.fresh), (2, vec![1, 2]));
         assert_eq!(
             kept(),
             (2, 2, 1),

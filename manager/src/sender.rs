@@ -163,11 +163,23 @@ fn admit(gateway: &Gateway, peer: &Peer, headers: &HeaderMap) -> Result<Name, &'
     Ok(name.clone())
 }
 
+/// The answer to a device that tells too much.
+fn too_much() -> Refusal {
+    Refusal::new(
+        StatusCode::TOO_MANY_REQUESTS,
+        "slow-down",
+        "this device tells too much: try again later",
+    )
+}
+
 async fn hello(
     State(gateway): State<Arc<Gateway>>,
     axum::Extension(Device(name)): axum::Extension<Device>,
     Body(hello): Body<Hello>,
 ) -> Result<Json<Welcome>, Refusal> {
+    if !gateway.quotas.greeting(&name) {
+        return Err(too_much());
+    }
     let size = serde_json::to_vec(&hello).map_or(usize::MAX, |text| text.len());
     if hello.components.len() > MAX_COMPONENTS
         || hello.boot_id.len() > limits::BOOT_ID
@@ -224,6 +236,9 @@ async fn events(
     axum::Extension(Device(name)): axum::Extension<Device>,
     peer: Peer,
 ) -> Result<Response, Refusal> {
+    if !gateway.quotas.greeting(&name) {
+        return Err(too_much());
+    }
     let (number, receiver) = gateway.fleet.open_stream(&name).map_err(|why| match why {
         NoStream::Unknown => Refusal::new(
             StatusCode::UNAUTHORIZED,
@@ -239,7 +254,7 @@ async fn events(
     let detail = format!("{name} at {}", peer.addr.ip());
     gateway
         .journal
-        .say(gateway.now(), Level::Info, messages::AUTHENTICATED, "", &detail);
+        .say_of(&name, gateway.now(), messages::AUTHENTICATED, "", &detail);
     let open = Open {
         gateway: gateway.clone(),
         name,
@@ -440,14 +455,20 @@ fn sent(gateway: &Gateway, name: &Name, digest: &Digest) {
     let what = format!("{}_{}", offer.release.component, offer.release.version);
     gateway
         .journal
-        .say(gateway.now(), Level::Info, messages::SENT, &what, name.as_str());
+        .say_of(name, gateway.now(), messages::SENT, &what, name.as_str());
 }
 
 async fn progress(
     State(gateway): State<Arc<Gateway>>,
     axum::Extension(Device(name)): axum::Extension<Device>,
     Body(events): Body<Vec<Event>>,
-) -> StatusCode {
+) -> Result<StatusCode, Refusal> {
+    if !gateway
+        .quotas
+        .progress(&name, events.len().min(limits::PROGRESS_EVENTS))
+    {
+        return Err(too_much());
+    }
     for mut event in events.into_iter().take(limits::PROGRESS_EVENTS) {
         // Kept in memory and in logs: a device must not fill either.
         event.reason = event
@@ -466,7 +487,7 @@ async fn progress(
             gateway.journal.device_step(event);
         }
     }
-    StatusCode::NO_CONTENT
+    Ok(StatusCode::NO_CONTENT)
 }
 
 async fn take_reports(
@@ -475,6 +496,9 @@ async fn take_reports(
     peer: Peer,
     Body(reports): Body<Vec<SignedReport>>,
 ) -> Result<Response, Refusal> {
+    if !gateway.quotas.reports(&name, &reports) {
+        return Err(too_much());
+    }
     let malformed = || {
         Refusal::new(
             StatusCode::BAD_REQUEST,

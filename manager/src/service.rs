@@ -25,6 +25,7 @@ use crate::gateway::{Gateway, Metadata};
 use crate::journal::{Journal, Level};
 use crate::outbox::{self, Outbox};
 use crate::pulse::{self, Pulse};
+use crate::quotas::Quotas;
 use crate::repository::Repository;
 use crate::secrets::{Passwords, Pepper, jitter};
 use crate::sends::Sends;
@@ -173,6 +174,7 @@ pub(crate) fn open(config: Config, paths: Paths) -> Result<Gateway> {
         outbox: Outbox::default(),
         connections: Connections::new(),
         sending: Arc::new(Semaphore::new(config.downloads)),
+        quotas: Quotas::new(),
         sends: Sends::default(),
         sent_bytes: 0.into(),
         pulse: Pulse::default(),

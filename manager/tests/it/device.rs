@@ -225,7 +225,11 @@ impl Device {
             events: vec![event],
             components: vec![state],
         };
-        let text = serde_json::to_string(&report).unwrap();
+        self.signed(serde_json::to_string(&report).unwrap())
+    }
+
+    /// A report's text under the device's signature.
+    pub(crate) fn signed(&self, text: String) -> SignedReport {
         let pair = EcdsaKeyPair::from_pkcs8(
             &ECDSA_P256_SHA256_ASN1_SIGNING,
             self.credentials.key().secret_der(),

@@ -12,6 +12,7 @@ mod backup;
 mod device;
 mod fetch;
 mod mirror;
+mod quotas;
 mod releases;
 mod repository;
 mod site;
