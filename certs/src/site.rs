@@ -44,6 +44,11 @@ impl SiteAuthority {
         Self::with_key(certificate_pem, key::from_der(&der)?)
     }
 
+    /// Takes up a root whose key was decrypted elsewhere (PKCS#8 DER).
+    pub fn load_der(certificate_pem: &str, key_der: &[u8]) -> Result<Self, Error> {
+        Self::with_key(certificate_pem, key::from_der(key_der)?)
+    }
+
     fn with_key(certificate_pem: &str, key: KeyPair) -> Result<Self, Error> {
         let (site, issuer) = authority(certificate_pem, key, "a site's root certificate", true)?;
         Ok(Self {

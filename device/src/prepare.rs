@@ -37,7 +37,7 @@ pub async fn judge(hub: &Hub, order: &Order, slot: &Slot) -> (Verdict, Option<Di
     if let Err(verdict) = refresh(hub).await {
         return (verdict, None);
     }
-    let found = match hub.trust.look_up(&order.target).await {
+    let found = match hub.trust.look_up_new(&order.target).await {
         Ok(found) => found,
         Err(fault) => return (Verdict::Refused(chain(&fault)), None),
     };

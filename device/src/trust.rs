@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use durable::{Fetch, Files, RefreshError, TrustError, TrustStore};
+use durable::{Fetch, Files, Lapse, RefreshError, TrustError, TrustStore};
 use mtls::{Clock, FlooredClock};
 use release::{Release, ReleaseError, TargetPath};
 use tokio::sync::Mutex;
@@ -23,6 +23,8 @@ pub struct Trust {
     held: Mutex<Option<Held>>,
     trouble: Shared<Option<String>>,
     stale_since: Shared<Option<UnixTime>>,
+    /// Delegated roles that the last refresh left out.
+    lapses: Shared<Vec<Lapse>>,
     clock: Arc<FlooredClock>,
 }
 
@@ -66,6 +68,18 @@ pub enum TrustFault {
     /// The verified metadata know no such target.
     #[error("{0} is not in the verified metadata")]
     NoSuchTarget(String),
+    /// The role that would know it was refused.
+    #[error("{target} is not taken: {role} is refused ({attack}): {source}")]
+    LeftOut {
+        /// The target.
+        target: String,
+        /// The role.
+        role: String,
+        /// What it looks like.
+        attack: String,
+        /// Which check.
+        source: tuf::Error,
+    },
     /// A target without a SHA-256.
     #[error("{0} has no SHA-256 in the verified metadata")]
     NoDigest(String),
@@ -102,6 +116,7 @@ impl Trust {
         let trust = Self {
             trouble: Shared::new(trouble),
             stale_since: Shared::default(),
+            lapses: Shared::default(),
             clock,
             held: Mutex::new(None),
         };
@@ -142,12 +157,22 @@ impl Trust {
         let held = guard.as_mut().ok_or_else(|| self.fault())?;
         let now = self.clock.now().now;
         let fetch = FromManager(manager);
-        let (state, outcome) =
-            durable::refresh(&held.store, held.state.clone(), &fetch, now, Limits::default()).await;
+        let (state, outcome) = durable::refresh_all(
+            &held.store,
+            held.state.clone(),
+            &fetch,
+            now,
+            Limits::default(),
+            |_, _| {},
+        )
+        .await;
         self.note(&state);
         held.state = state;
         match outcome {
-            Ok(_) => Ok(()),
+            Ok(lapses) => {
+                self.lapses.set(lapses);
+                Ok(())
+            }
             Err(RefreshError::Fetch(error)) => Err(TrustFault::Fetch(error)),
             Err(RefreshError::Trust(error)) => Err(TrustFault::Keep(error)),
             Err(RefreshError::Verify(source)) => Err(TrustFault::Refused {
@@ -164,6 +189,32 @@ impl Trust {
             .as_ref()
             .and_then(|held| held.state.timestamp())
             .map_or(0, |timestamp| timestamp.version)
+    }
+
+    /// The same for a target that is to be taken as new: not from a role that the last refresh left out.
+    ///
+    /// # Errors
+    /// [`TrustFault`].
+    pub async fn look_up_new(&self, target: &TargetPath) -> Result<Found, TrustFault> {
+        let lapses = self.lapses.get();
+        let guard = self.held.lock().await;
+        let held = guard.as_ref().ok_or_else(|| self.fault())?;
+        let named = held.state.target_and_role(target.as_str()).map(|(role, _)| role);
+        let lapse = match &named {
+            Some(named) => lapses.into_iter().find(|(role, _)| role == named),
+            // Whose it is, is not known then: any of them may have hidden it.
+            None => lapses.into_iter().next(),
+        };
+        drop(guard);
+        match lapse {
+            Some((role, source)) => Err(TrustFault::LeftOut {
+                target: target.to_string(),
+                role: role.to_string(),
+                attack: source.attack().to_string(),
+                source,
+            }),
+            None => self.look_up(target).await,
+        }
     }
 
     /// What the verified metadata say of a target, expired or not.

@@ -16,7 +16,7 @@ use tuf::{Digest, UnixTime};
 use crate::limits::KEPT_PUBLISHES;
 
 /// Version of the tables below, in `PRAGMA user_version`.
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 
 const TABLES: &str = "
 CREATE TABLE setting (
@@ -37,12 +37,14 @@ CREATE TABLE upload (
     touched INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE publish (
-    targets INTEGER PRIMARY KEY,
+    role TEXT NOT NULL,
+    version INTEGER NOT NULL,
     digest TEXT NOT NULL,
     author TEXT NOT NULL,
     at INTEGER NOT NULL,
     receipt TEXT NOT NULL,
-    events TEXT NOT NULL
+    events TEXT NOT NULL,
+    PRIMARY KEY (role, version)
 ) STRICT;
 CREATE TABLE report (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -64,6 +66,26 @@ CREATE TABLE lease (
     machine TEXT NOT NULL,
     until INTEGER NOT NULL
 ) STRICT;
+";
+
+/// From format 1: receipts were those of the top-level targets role alone.
+const FROM_1: &str = "
+BEGIN;
+ALTER TABLE publish RENAME TO publish_1;
+CREATE TABLE publish (
+    role TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    digest TEXT NOT NULL,
+    author TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    receipt TEXT NOT NULL,
+    events TEXT NOT NULL,
+    PRIMARY KEY (role, version)
+) STRICT;
+INSERT INTO publish SELECT 'targets', targets, digest, author, at, receipt, events FROM publish_1;
+DROP TABLE publish_1;
+PRAGMA user_version = 2;
+COMMIT;
 ";
 
 /// Name of the setting that is there while the repository waits for what it forgot.
@@ -110,6 +132,7 @@ impl Database {
                     "BEGIN; {TABLES} PRAGMA user_version = {FORMAT}; COMMIT;"
                 ))?;
             }
+            1 => connection.execute_batch(FROM_1)?,
             FORMAT => {}
             other => bail!("its tables have format {other}, this program reads {FORMAT}"),
         }
@@ -183,12 +206,12 @@ impl Database {
         texts.map(|text| Ok(text?.parse()?)).collect()
     }
 
-    /// The receipt of the publish that made `targets` the current version.
-    pub(crate) fn receipt(&self, targets: u64) -> Result<Option<Receipt>> {
-        let sql = "SELECT receipt FROM publish WHERE targets = ?1";
+    /// The receipt of the publish that made `version` the current one of a role.
+    pub(crate) fn receipt(&self, role: &str, version: u64) -> Result<Option<Receipt>> {
+        let sql = "SELECT receipt FROM publish WHERE role = ?1 AND version = ?2";
         let text: Option<String> = self
             .connection
-            .query_row(sql, [int(targets)], |row| row.get(0))
+            .query_row(sql, params![role, int(version)], |row| row.get(0))
             .optional()?;
         text.map(|text| Ok(serde_json::from_str(&text)?)).transpose()
     }
@@ -321,24 +344,28 @@ impl Change<'_> {
         author: &str,
         events: &[protocol::Event],
     ) -> Result<()> {
-        let sql = "INSERT INTO publish (targets, digest, author, at, receipt, events)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-                   ON CONFLICT (targets) DO UPDATE SET digest = excluded.digest, author = excluded.author,
+        let sql = "INSERT INTO publish (version, digest, author, at, receipt, events, role)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+                   ON CONFLICT (role, version) DO UPDATE SET digest = excluded.digest, author = excluded.author,
                    at = excluded.at, receipt = excluded.receipt, events = excluded.events";
         let (receipt_json, events) = (serde_json::to_string(receipt)?, serde_json::to_string(events)?);
         let digest = receipt.targets_digest.to_string();
+        let role = receipt.team.as_ref().map_or("targets", |team| team.as_str());
         let row = params![
             int(receipt.targets),
             digest,
             author,
             receipt.at.0,
             receipt_json,
-            events
+            events,
+            role
         ];
         self.0.execute(sql, row)?;
         let gone = receipt.targets.saturating_sub(KEPT_PUBLISHES);
-        self.0
-            .execute("DELETE FROM publish WHERE targets <= ?1", [int(gone)])?;
+        self.0.execute(
+            "DELETE FROM publish WHERE role = ?1 AND version <= ?2",
+            params![role, int(gone)],
+        )?;
         Ok(())
     }
 

@@ -22,6 +22,8 @@ pub const LEASE_RENEW_SECONDS: i64 = 10;
 pub const LEASE_SECONDS: i64 = 30;
 /// Snapshot files kept: a client that has read a timestamp asks for its snapshot within minutes.
 pub const KEPT_SNAPSHOTS: u64 = 16;
+/// Teams that one request may bring lists of.
+pub const TEAMS: usize = 64;
 /// Targets files kept of each role, for the same reason and for a look back.
 pub const KEPT_TARGETS: u64 = 64;
 /// Receipts kept: for repeated requests and for a look back over decades of weekly releases.

@@ -1,4 +1,4 @@
-//! What a targets role lists, and which changes of it are allowed.
+//! What the targets roles list, the author's and the teams', and which changes of it are allowed.
 //!
 //! A published version never changes its bytes or its description; it can be withdrawn or taken off the list.
 //! What is added is newer than what is there, by version number and by release counter: a counter that went back
@@ -8,11 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::limits::MAX_TARGET;
 use release::{Component, Release, TargetPath, Version};
-use tuf::{Digest, TargetFile, Targets};
+use tuf::{Digest, Role, TargetFile, TrustedState};
 
 use crate::Refusal;
+use crate::repository::TeamFile;
 
-/// The targets of one targets role, read as releases.
+/// The targets of all roles, read as releases.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct Listing {
     /// By target name.
@@ -46,20 +47,42 @@ pub struct Changes {
 }
 
 impl Listing {
-    /// Reads a targets role; every target must be a release of ours.
+    /// Reads what clients would find in all targets roles; every target must be a release of ours. `fresh` are the
+    /// teams whose role is new.
+    ///
+    /// What a team listed while it might, and may not any more, is left out: it is nobody's release now.
     ///
     /// # Errors
-    /// [`Refusal::BadRelease`] names the target and what is wrong with it.
-    pub fn read(targets: &Targets) -> Result<Self, Refusal> {
-        let entries = targets
-            .targets
-            .iter()
+    /// [`Refusal::BadRelease`] names the target and what is wrong with it, [`Refusal::NotYours`] what a fresh role lists
+    /// without being asked for it.
+    pub fn read(state: &TrustedState, fresh: &[TeamFile]) -> Result<Self, Refusal> {
+        for (team, _, _) in fresh {
+            let role = Role::Delegated(team.clone());
+            let names = state
+                .delegated(team)
+                .into_iter()
+                .flat_map(|list| list.targets.keys());
+            for name in names {
+                match state.target_and_role(name) {
+                    // The author may have taken a release over; the team's own entry then says nothing.
+                    Some((found, _)) if found == role || found == Role::Targets => {}
+                    _ => {
+                        return Err(Refusal::NotYours {
+                            team: team.clone(),
+                            target: name.clone(),
+                        });
+                    }
+                }
+            }
+        }
+        let entries = state
+            .all_targets()
             .map(|(name, target)| {
                 let entry = Entry::read(name, target).map_err(|reason| Refusal::BadRelease {
-                    target: name.clone(),
+                    target: name.to_owned(),
                     reason,
                 })?;
-                Ok((name.clone(), entry))
+                Ok((name.to_owned(), entry))
             })
             .collect::<Result<_, Refusal>>()?;
         Ok(Self { entries })

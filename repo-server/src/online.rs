@@ -15,8 +15,8 @@ use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::pki_types::pem::PemObject as _;
 use tracing::{info, warn};
 use tuf::editor::{SnapshotEditor, TimestampEditor};
-use tuf::schema::RoleKeys;
-use tuf::{Ed25519Signer, KeyId, Role, Root, Signer, Targets, UnixTime};
+use tuf::schema::{MetaFile, RoleKeys};
+use tuf::{Ed25519Signer, KeyId, Role, Root, Signer, TrustedState, UnixTime};
 use zeroize::Zeroizing;
 
 use crate::Refusal;
@@ -148,24 +148,27 @@ impl Online {
         })
     }
 
-    /// Signs snapshot and timestamp over `targets`.
+    /// Signs snapshot and timestamp over the targets roles that `state` holds.
     ///
-    /// Both end no later than root and targets: what the author no longer vouches for is not kept alive here.
+    /// Both end no later than root and targets: what the author no longer vouches for is not kept alive here. A team's
+    /// role that has expired stops nobody but the team. A role that was listed stays listed, also when nobody delegates
+    /// to it any more: clients refuse a snapshot that has lost one.
+    ///
     /// Versions are the seconds since 1970, or one more than the last, whatever is higher (DESIGN section 4).
     pub(crate) fn sign(
         &self,
-        root: &Root,
-        targets: (&Targets, &[u8]),
+        state: &TrustedState,
         last: LastVersions,
         now: UnixTime,
     ) -> Result<OnlineFiles, Refusal> {
-        let (targets, targets_bytes) = targets;
+        let root = state.root();
         let held = self.held_for(root)?;
         let (snapshot_key, timestamp_key) = (
             key_for(&held, "snapshot", &root.snapshot)?,
             key_for(&held, "timestamp", &root.timestamp)?,
         );
-        for (role, expires) in [("root", root.expires), ("targets", targets.expires)] {
+        let targets_until = state.targets().map_or(UnixTime(0), |targets| targets.expires);
+        for (role, expires) in [("root", root.expires), ("targets", targets_until)] {
             if expires <= now {
                 return Err(Refusal::Expired { role, at: expires });
             }
@@ -173,12 +176,16 @@ impl Online {
         let expires = now
             .plus_seconds(ONLINE_LIFETIME_SECONDS)
             .min(root.expires)
-            .min(targets.expires);
+            .min(targets_until);
         let failed = |error: tuf::SignError| Refusal::Internal(anyhow::Error::new(error).context("signing"));
 
         let snapshot_version = next(last.snapshot, now);
-        let snapshot = SnapshotEditor::new(snapshot_version, expires)
-            .role(&Role::Targets, targets.version, targets_bytes)
+        let snapshot = listed(state)
+            .iter()
+            .fold(
+                SnapshotEditor::new(snapshot_version, expires),
+                |editor, (role, entry)| editor.entry(role, entry),
+            )
             .build()?
             .sign(snapshot_key)
             .map_err(failed)?
@@ -236,6 +243,33 @@ impl Online {
             *held = Arc::new(again);
         }
     }
+}
+
+/// Every targets role for the snapshot: those at hand, and those that the last one listed.
+fn listed(state: &TrustedState) -> Vec<(Role, MetaFile)> {
+    let top = std::iter::once(Role::Targets);
+    let teams = state
+        .delegated_names()
+        .map(|name| Role::Delegated(name.to_owned()));
+    let here: Vec<(Role, MetaFile)> = top
+        .chain(teams)
+        .filter_map(|role| {
+            let raw = state.raw(&role)?;
+            let version = match &role {
+                Role::Delegated(name) => state.delegated(name)?.version,
+                _ => state.targets()?.version,
+            };
+            Some((role, MetaFile::of_bytes(version, raw)))
+        })
+        .collect();
+    let before = state.snapshot().into_iter().flat_map(|snapshot| &snapshot.meta);
+    let gone = before
+        .filter_map(|(file, entry)| {
+            let name = file.strip_suffix(".json").filter(|name| *name != "targets")?;
+            Some((Role::Delegated(name.to_owned()), entry.clone()))
+        })
+        .filter(|(role, _)| !here.iter().any(|(known, _)| known == role));
+    here.iter().cloned().chain(gone).collect()
 }
 
 /// Whether a role lists a key.

@@ -7,16 +7,17 @@ use std::time::Instant;
 use anyhow::Context as _;
 use protocol::author::{Publish, Receipt, RoleFile};
 use protocol::limits::MAX_REPORT_EVENTS;
-use protocol::{Event, Identity, Step, UpdateId};
+use protocol::{Event, Identity, Name, Step, UpdateId};
+use release::Component;
 use serde::Serialize;
 use tracing::{error, info, warn};
-use tuf::{Digest, NewFiles, Targets, UnixTime};
+use tuf::{Digest, NewFiles, TrustedState, UnixTime};
 
 use crate::counters::add;
-use crate::limits::{READ_BYTES, ROOTS_PER_REQUEST};
+use crate::limits::{READ_BYTES, ROOTS_PER_REQUEST, TEAMS};
 use crate::listing::{Changes, Entry, Listing};
 use crate::refusal::chain;
-use crate::repository::{Core, Prepared};
+use crate::repository::{Core, Prepared, TeamFile};
 use crate::{Refusal, Repository};
 
 /// The files of a request, by what their names say.
@@ -26,6 +27,8 @@ pub(crate) struct NewRoles {
     pub(crate) roots: Vec<(u64, Vec<u8>)>,
     /// Version and bytes of the top-level targets.
     pub(crate) targets: Option<(u64, Vec<u8>)>,
+    /// Teams' roles.
+    pub(crate) teams: Vec<TeamFile>,
 }
 
 impl NewRoles {
@@ -64,11 +67,30 @@ impl NewRoles {
                         "{name:?} is not the name of a targets role"
                     )));
                 }
-                Some(_) => return Err(Refusal::Delegated(file.name.clone())),
+                Some((version, team)) => {
+                    if read.teams.iter().any(|(name, _, _)| name == team) || read.teams.len() >= TEAMS {
+                        return Err(Refusal::Malformed(format!(
+                            "{team} comes twice, or there are more than {TEAMS} teams"
+                        )));
+                    }
+                    let team = team_name(team)?;
+                    read.teams.push((team, version, file.body.clone().into_bytes()));
+                }
             }
         }
         Ok(read)
     }
+}
+
+/// A team's name is safe in a path and an address; other delegations are not for this repository.
+fn team_name(name: &str) -> Result<String, Refusal> {
+    let parsed = name.parse::<Name>();
+    parsed
+        .map(|name| name.to_string())
+        .map_err(|_| Refusal::Delegated {
+            team: name.to_owned(),
+            why: "its name is not 1 to 64 letters, digits, '.', '_' and '-'".to_owned(),
+        })
 }
 
 /// `7.targets.json` → 7, `targets`; none for anything that is not such a name in its one spelling.
@@ -145,7 +167,7 @@ impl Repository {
             )));
         }
         let new = NewRoles::read(&request.roots, &request.targets)?;
-        if new.roots.is_empty() && new.targets.is_none() {
+        if new.roots.is_empty() && new.targets.is_none() && new.teams.is_empty() {
             return Err(Refusal::Malformed(
                 "there is nothing to publish in this request".to_owned(),
             ));
@@ -179,6 +201,15 @@ impl Repository {
                 "the next targets file is {next}.targets.json, not {version}"
             )));
         }
+        for (team, version, _) in &new.teams {
+            let current = core.trusted.delegated(team).map_or(0, |role| role.version);
+            if *version <= current {
+                return Err(Refusal::Conflict {
+                    expects: version.saturating_sub(1),
+                    current,
+                });
+            }
+        }
         let now = self.now();
         let (prepared, changes) = self.prepare(&core, new, request.update, now)?;
         let receipt = self.receipt(&prepared, &changes, now);
@@ -190,19 +221,20 @@ impl Repository {
 
     /// The receipt of an earlier request with the very same targets, if that is what is current.
     fn repeated(core: &Core, new: &NewRoles) -> Result<Option<Receipt>, Refusal> {
-        let Some((version, bytes)) = &new.targets else {
-            return Ok(None);
+        let held = |role: &tuf::Role| core.trusted.raw(role);
+        let (role, version) = match (&new.targets, new.teams.as_slice()) {
+            (Some((version, bytes)), []) if held(&tuf::Role::Targets) == Some(bytes) => ("targets", version),
+            (None, [(team, version, bytes)]) if held(&tuf::Role::Delegated(team.clone())) == Some(bytes) => {
+                (team.as_str(), version)
+            }
+            _ => return Ok(None),
         };
-        let held = core.trusted.raw(&tuf::Role::Targets);
-        if held != Some(bytes.as_slice()) {
-            return Ok(None);
-        }
         for (version, bytes) in &new.roots {
             if core.database.role_file("root", *version)?.as_ref() != Some(bytes) {
                 return Ok(None);
             }
         }
-        Ok(core.database.receipt(*version)?)
+        Ok(core.database.receipt(role, *version)?)
     }
 
     /// Every check, in the order: signatures and versions, listing, files, our own signatures, a whole refresh.
@@ -215,10 +247,15 @@ impl Repository {
     ) -> Result<(Prepared, Changes), Refusal> {
         let limits = tuf::Limits::default();
         let roots: Vec<Vec<u8>> = new.roots.iter().map(|(_, bytes)| bytes.clone()).collect();
+        let teams: Vec<_> = new
+            .teams
+            .iter()
+            .map(|(name, _, bytes)| (name.clone(), bytes.clone()))
+            .collect();
         let files = NewFiles {
             roots: &roots,
             targets: new.targets.as_ref().map(|(_, bytes)| bytes.as_slice()),
-            delegated: &[],
+            delegated: &teams,
         };
         let upload = tuf::verify_upload(&core.trusted, files, now, &limits)?;
         let named = new.roots.iter().map(|(version, _)| version);
@@ -240,21 +277,27 @@ impl Repository {
                 "{version}.targets.json says version {found}"
             )));
         }
-        no_delegations(targets)?;
-        let listing = Arc::new(Listing::read(targets)?);
+        for ((name, version, _), (_, role)) in new.teams.iter().zip(&upload.delegated) {
+            if *version != role.version {
+                let found = role.version;
+                return Err(Refusal::NotNext(format!(
+                    "{version}.{name}.json says version {found}"
+                )));
+            }
+        }
+        check_delegations(&upload.state, &new.teams)?;
+        let listing = Arc::new(Listing::read(&upload.state, &new.teams)?);
         let changes = core.listing.step(&listing)?;
         self.check_files(&listing, &changes)?;
 
-        let raw = match &new.targets {
-            Some((_, bytes)) => bytes.as_slice(),
-            None => core.trusted.raw(&tuf::Role::Targets).unwrap_or_default(),
-        };
         let last = Self::last_versions(core)?;
-        let online = self.online.sign(&upload.root, (targets, raw), last, now)?;
-        let trusted = Self::verify_as_client(core, &upload.roots, (targets.version, raw), &online, now)?;
+        let online = self.online.sign(&upload.state, last, now)?;
+        let (roots, next) = (&upload.roots, &upload.state);
+        let trusted = Self::verify_as_client(core, roots, next, &new.teams, &online, now)?;
         let prepared = Prepared {
             roots: upload.roots,
             targets: new.targets,
+            teams: new.teams,
             online,
             trusted,
             listing,
@@ -333,10 +376,19 @@ impl Repository {
                     .map(|withdrawn| withdrawn.reason.clone()),
             })
         };
+        // A change of one team's list alone is receipted as that.
+        let (team, role, version) = match (&prepared.targets, prepared.teams.as_slice()) {
+            (None, [(team, version, _)]) => (team.parse().ok(), tuf::Role::Delegated(team.clone()), *version),
+            _ => {
+                let version = trusted.targets().map_or(0, |role| role.version);
+                (None, tuf::Role::Targets, version)
+            }
+        };
         Receipt {
             update: prepared.update,
-            targets: trusted.targets().map_or(0, |role| role.version),
-            targets_digest: Digest::of(trusted.raw(&tuf::Role::Targets).unwrap_or_default()),
+            team,
+            targets: version,
+            targets_digest: Digest::of(trusted.raw(&role).unwrap_or_default()),
             snapshot: prepared.online.snapshot_version,
             timestamp: prepared.online.timestamp_version,
             at: now,
@@ -432,16 +484,43 @@ impl Line<'_> {
     }
 }
 
-/// Delegated roles come with a later version; a role that no snapshot lists would confuse clients.
-pub(crate) fn no_delegations(targets: &Targets) -> Result<(), Refusal> {
-    match targets
-        .delegations
-        .as_ref()
-        .and_then(|delegations| delegations.roles.first())
-    {
-        Some(role) => Err(Refusal::Delegated(role.name.clone())),
-        None => Ok(()),
+/// Which delegations this repository takes: teams, one level deep, each for whole components, each with a list.
+///
+/// What else a client would understand is refused, because nobody here could say whose release it is.
+pub(crate) fn check_delegations(state: &TrustedState, fresh: &[TeamFile]) -> Result<(), Refusal> {
+    let delegations = state.targets().and_then(|targets| targets.delegations.as_ref());
+    for role in delegations.into_iter().flat_map(|delegations| &delegations.roles) {
+        let team = team_name(&role.name)?;
+        let refuse = |why: &str| Refusal::Delegated {
+            team: team.clone(),
+            why: why.to_owned(),
+        };
+        let whole = |path: &String| {
+            let component = path
+                .strip_suffix("/*/*")
+                .and_then(|name| name.parse::<Component>().ok());
+            component.is_some()
+        };
+        if !role.paths.as_ref().is_some_and(|paths| paths.iter().all(whole)) {
+            return Err(refuse("its paths are not COMPONENT/*/*"));
+        }
+        if !role.terminating {
+            return Err(refuse("it does not end the search for its components"));
+        }
+        let list = state.delegated(&role.name).ok_or_else(|| {
+            refuse("it has no list yet: publish its first one, signed by its key, with the delegation")
+        })?;
+        let is_new = fresh.iter().any(|(name, _, _)| *name == role.name);
+        if is_new
+            && list
+                .delegations
+                .as_ref()
+                .is_some_and(|inner| !inner.roles.is_empty())
+        {
+            return Err(refuse("a team cannot delegate further"));
+        }
     }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -10,8 +10,8 @@ use tuf::{NewFiles, UnixTime};
 use crate::limits::{CLAIMED_VERSION_AHEAD, WAITING_UPLOADS};
 use crate::listing::{Changes, Listing};
 use crate::online::LastVersions;
-use crate::publish::{NewRoles, no_delegations};
-use crate::repository::{Core, Prepared};
+use crate::publish::{NewRoles, check_delegations};
+use crate::repository::{Core, Prepared, TeamFile};
 use crate::{Refusal, Repository};
 
 impl Repository {
@@ -30,7 +30,9 @@ impl Repository {
         let last = Self::floors(known, peer, request, now)?;
         let roots = Self::newer_roots(&core, &new)?;
         let targets = Self::newer_targets(&core, &new)?;
-        if !core.recovering && roots.is_empty() && targets.is_none() && last == known {
+        let teams = Self::newer_teams(&core, &new)?;
+        let nothing_new = roots.is_empty() && targets.is_none() && teams.is_empty();
+        if !core.recovering && nothing_new && last == known {
             let targets = core.trusted.targets().map_or(0, |role| role.version);
             return Ok(Recovered {
                 missing: Vec::new(),
@@ -38,7 +40,7 @@ impl Repository {
             });
         }
         let was_recovering = core.recovering;
-        let outcome = self.adopt(&mut core, &roots, targets, last, now)?;
+        let outcome = self.adopt(&mut core, &roots, (targets, teams), last, now)?;
         if outcome.missing.is_empty() {
             warn!(%peer, was_recovering, targets = outcome.targets, "recovered what was handed back");
         } else {
@@ -118,21 +120,43 @@ impl Repository {
         Ok(Some((*version, bytes.clone())))
     }
 
+    /// Teams' roles after ours. One that we have must be the same file.
+    fn newer_teams(core: &Core, new: &NewRoles) -> Result<Vec<TeamFile>, Refusal> {
+        let mut newer = Vec::new();
+        for (team, version, bytes) in &new.teams {
+            let current = core.trusted.delegated(team).map_or(0, |role| role.version);
+            let ours = core.trusted.raw(&tuf::Role::Delegated(team.clone()));
+            if *version > current {
+                newer.push((team.clone(), *version, bytes.clone()));
+            } else if *version == current && ours != Some(bytes.as_slice()) {
+                return Err(Refusal::Fork {
+                    role: team.clone(),
+                    version: *version,
+                });
+            }
+        }
+        Ok(newer)
+    }
+
     fn adopt(
         &self,
         core: &mut Core,
         roots: &[(u64, Vec<u8>)],
-        new_targets: Option<(u64, Vec<u8>)>,
+        (new_targets, teams): (Option<(u64, Vec<u8>)>, Vec<TeamFile>),
         last: LastVersions,
         now: UnixTime,
     ) -> Result<Recovered, Refusal> {
         let limits = tuf::Limits::default();
         let root_bytes: Vec<Vec<u8>> = roots.iter().map(|(_, bytes)| bytes.clone()).collect();
+        let team_bytes: Vec<_> = teams
+            .iter()
+            .map(|(name, _, bytes)| (name.clone(), bytes.clone()))
+            .collect();
         let raw_new = new_targets.as_ref().map(|(_, bytes)| bytes.as_slice());
         let files = NewFiles {
             roots: &root_bytes,
             targets: raw_new,
-            delegated: &[],
+            delegated: &team_bytes,
         };
         let upload = tuf::verify_upload(&core.trusted, files, now, &limits)?;
         let Some(targets) = &upload.targets else {
@@ -140,8 +164,8 @@ impl Repository {
                 "there is no targets role, neither here nor in the request".to_owned(),
             ));
         };
-        no_delegations(targets)?;
-        let listing = std::sync::Arc::new(Listing::read(targets)?);
+        check_delegations(&upload.state, &teams)?;
+        let listing = std::sync::Arc::new(Listing::read(&upload.state, &teams)?);
         let missing: BTreeMap<_, _> = listing
             .entries
             .values()
@@ -174,16 +198,14 @@ impl Repository {
                 ..Changes::default()
             },
         )?;
-        let raw = match raw_new {
-            Some(bytes) => bytes,
-            None => core.trusted.raw(&tuf::Role::Targets).unwrap_or_default(),
-        };
-        let online = self.online.sign(&upload.root, (targets, raw), last, now)?;
-        let trusted = Self::verify_as_client(core, &upload.roots, (targets.version, raw), &online, now)?;
+        let online = self.online.sign(&upload.state, last, now)?;
+        let (roots, next) = (&upload.roots, &upload.state);
+        let trusted = Self::verify_as_client(core, roots, next, &teams, &online, now)?;
         let version = targets.version;
         let prepared = Prepared {
             roots: upload.roots,
             targets: new_targets.map(|(_, bytes)| (version, bytes)),
+            teams,
             online,
             trusted,
             listing,

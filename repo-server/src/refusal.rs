@@ -197,9 +197,22 @@ pub enum Refusal {
         /// The highest one here.
         floor: u64,
     },
-    /// Delegations are for a later version.
-    #[error("{0} is not the top-level targets role: this version takes no delegated roles")]
-    Delegated(String),
+    /// A delegation that is not a team's.
+    #[error("the delegation to {team} is not one that this repository takes: {why}")]
+    Delegated {
+        /// The role.
+        team: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A team lists what is not its own.
+    #[error("the team {team} lists {target}, which is not of its components")]
+    NotYours {
+        /// The team.
+        team: String,
+        /// The target.
+        target: String,
+    },
     /// Somebody else's root came first.
     #[error(
         "the repository is at root {current} already; {offered}.root.json does not follow it: make it anew"
@@ -299,7 +312,8 @@ impl Refusal {
             Self::Changed { .. } => ("changed", StatusCode::UNPROCESSABLE_ENTITY),
             Self::NotNewer { .. } => ("not-newer", StatusCode::UNPROCESSABLE_ENTITY),
             Self::Counter { .. } => ("counter", StatusCode::UNPROCESSABLE_ENTITY),
-            Self::Delegated(_) => ("delegated", StatusCode::UNPROCESSABLE_ENTITY),
+            Self::Delegated { .. } => ("delegated", StatusCode::UNPROCESSABLE_ENTITY),
+            Self::NotYours { .. } => ("not-yours", StatusCode::UNPROCESSABLE_ENTITY),
             Self::KeyNotTrusted { .. } => ("online-key", StatusCode::UNPROCESSABLE_ENTITY),
             Self::Expired { .. } => ("expired", StatusCode::UNPROCESSABLE_ENTITY),
             Self::ClaimedVersion { .. } => ("claimed-version", StatusCode::UNPROCESSABLE_ENTITY),

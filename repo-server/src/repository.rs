@@ -69,11 +69,16 @@ pub(crate) struct Core {
     pub(crate) wanted: BTreeMap<Digest, u64>,
 }
 
+/// A team's role as it came: name, version, bytes.
+pub(crate) type TeamFile = (String, u64, Vec<u8>);
+
 /// A new state that has passed every check and is not visible yet.
 #[derive(Debug)]
 pub(crate) struct Prepared {
     pub(crate) roots: Vec<(u64, Vec<u8>)>,
     pub(crate) targets: Option<(u64, Vec<u8>)>,
+    /// Teams' new roles: name, version, bytes.
+    pub(crate) teams: Vec<TeamFile>,
     pub(crate) online: OnlineFiles,
     pub(crate) trusted: TrustedState,
     pub(crate) listing: Arc<Listing>,
@@ -101,10 +106,7 @@ impl Repository {
         if let Some(floor) = trusted.not_before() {
             clock.set_floor(floor);
         }
-        let listing = match trusted.targets() {
-            Some(targets) => Arc::new(Listing::read(targets)?),
-            None => Arc::default(),
-        };
+        let listing = Arc::new(Listing::read(&trusted, &[])?);
         let recovering = database.setting(RECOVERING)?.is_some();
         let log = LogLimits {
             keep: RECORD_FILES,
@@ -240,11 +242,15 @@ impl Repository {
         })
     }
 
-    /// Verifies the prepared files once more, as a client that has followed us, and gives what it holds then.
+    /// Verifies the prepared files once more, as a client that has followed us, and gives what it holds then. `next` is
+    /// what is to be served, `fresh` names the teams whose role is new in it.
+    ///
+    /// A team that let its role expire stops nobody else; any other fault of a team's role is a fault of the change.
     pub(crate) fn verify_as_client(
         core: &Core,
         roots: &[(u64, Vec<u8>)],
-        targets: (u64, &[u8]),
+        next: &TrustedState,
+        fresh: &[TeamFile],
         online: &OnlineFiles,
         now: UnixTime,
     ) -> Result<TrustedState, Refusal> {
@@ -252,21 +258,28 @@ impl Repository {
             .iter()
             .map(|(version, bytes)| (tuf::Role::Root.versioned_file_name(*version), bytes.clone()))
             .collect();
-        files.insert(
-            tuf::Role::Targets.versioned_file_name(targets.0),
-            targets.1.to_vec(),
-        );
+        let teams = next
+            .delegated_names()
+            .map(|name| tuf::Role::Delegated(name.to_owned()));
+        for role in std::iter::once(tuf::Role::Targets).chain(teams) {
+            if let Some((name, bytes)) = named_file(next, &role) {
+                files.insert(name, bytes.to_vec());
+            }
+        }
         files.insert(
             tuf::Role::Snapshot.versioned_file_name(online.snapshot_version),
             online.snapshot.clone(),
         );
         files.insert(tuf::Role::Timestamp.file_name(), online.timestamp.clone());
-        Ok(check::as_client(
-            &core.trusted,
-            &files,
-            now,
-            &tuf::Limits::default(),
-        )?)
+        let (client, lapses) = check::as_client(&core.trusted, &files, now, &tuf::Limits::default())?;
+        let is_new = |role: &tuf::Role| fresh.iter().any(|(name, _, _)| name == role.name());
+        let fault = lapses
+            .into_iter()
+            .find(|(role, error)| is_new(role) || !matches!(error, tuf::Error::Expired { .. }));
+        match fault {
+            Some((_, error)) => Err(error.into()),
+            None => Ok(client),
+        }
     }
 
     /// Makes a prepared state durable and then visible: all of it or nothing.
@@ -286,6 +299,10 @@ impl Repository {
         if let Some((version, bytes)) = &prepared.targets {
             change.put_role("targets", *version, bytes, now)?;
             change.trim_role("targets", KEPT_TARGETS)?;
+        }
+        for (name, version, bytes) in &prepared.teams {
+            change.put_role(name, *version, bytes, now)?;
+            change.trim_role(name, KEPT_TARGETS)?;
         }
         let OnlineFiles {
             snapshot_version,
@@ -329,6 +346,10 @@ impl Repository {
     /// Replaces what readers see.
     fn show(&self, core: &Core, update: Option<UpdateId>) {
         let trusted = &core.trusted;
+        let teams: Vec<tuf::Role> = trusted
+            .delegated_names()
+            .map(|name| tuf::Role::Delegated(name.to_owned()))
+            .collect();
         let versions = [
             trusted.root().version,
             trusted.timestamp().map_or(0, |role| role.version),
@@ -341,13 +362,9 @@ impl Repository {
             tuf::Role::Snapshot,
             tuf::Role::Targets,
         ];
-        let named = roles.into_iter().zip(versions).filter_map(|(role, version)| {
-            let bytes = trusted.raw(&role)?.to_vec();
-            let name = match role {
-                tuf::Role::Timestamp => role.file_name(),
-                _ => role.versioned_file_name(version),
-            };
-            Some((name, RoleBytes::new(bytes)))
+        let named = roles.iter().chain(&teams).filter_map(|role| {
+            let (name, bytes) = named_file(trusted, role)?;
+            Some((name, RoleBytes::new(bytes.to_vec())))
         });
         let online = [
             trusted.timestamp().map(|role| role.expires),
@@ -422,6 +439,19 @@ impl Repository {
             trouble: self.trouble(),
         })
     }
+}
+
+/// A role's file by its name in the repository: `7.targets.json`.
+pub(crate) fn named_file<'a>(state: &'a TrustedState, role: &tuf::Role) -> Option<(String, &'a [u8])> {
+    let bytes = state.raw(role)?;
+    let version = match role {
+        tuf::Role::Timestamp => return Some((role.file_name(), bytes)),
+        tuf::Role::Root => state.root().version,
+        tuf::Role::Snapshot => state.snapshot()?.version,
+        tuf::Role::Targets => state.targets()?.version,
+        tuf::Role::Delegated(name) => state.delegated(name)?.version,
+    };
+    Some((role.versioned_file_name(version), bytes))
 }
 
 /// The verifier's memory: from the database, or begun with the author's root.

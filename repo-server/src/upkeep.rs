@@ -22,7 +22,7 @@ impl Repository {
     pub fn renew(&self) -> Result<bool, Refusal> {
         let now = self.now();
         let mut core = self.core();
-        let (Some(targets), Some(timestamp)) = (core.trusted.targets(), core.trusted.timestamp()) else {
+        let Some(timestamp) = core.trusted.timestamp() else {
             return Ok(false);
         };
         let age = timestamp
@@ -31,14 +31,14 @@ impl Repository {
         if core.recovering || age < RENEW_AFTER_SECONDS {
             return Ok(false);
         }
-        let raw = core.trusted.raw(&tuf::Role::Targets).unwrap_or_default();
         let last = Self::last_versions(&core)?;
-        let online = self.online.sign(core.trusted.root(), (targets, raw), last, now)?;
-        let trusted = Self::verify_as_client(&core, &[], (targets.version, raw), &online, now)?;
+        let online = self.online.sign(&core.trusted, last, now)?;
+        let trusted = Self::verify_as_client(&core, &[], &core.trusted, &[], &online, now)?;
         let listing = core.listing.clone();
         let prepared = Prepared {
             roots: Vec::new(),
             targets: None,
+            teams: Vec::new(),
             online,
             trusted,
             listing,

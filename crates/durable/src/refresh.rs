@@ -65,19 +65,51 @@ pub async fn refresh_with<F: Fetch>(
     limits: Limits,
     accepted: impl FnMut(&str, &[u8]),
 ) -> (TrustedState, Result<(), RefreshError<F::Error>>) {
-    let mut update = Update::start(state, now, limits);
+    let update = Update::start(state, now, limits);
+    let ((state, _), outcome) = finish(store, update, fetch, accepted).await;
+    (state, outcome)
+}
+
+/// Runs a refresh to its end and keeps what it brought; the state and the lapses.
+async fn finish<F: Fetch>(
+    store: &TrustStore,
+    mut update: Update,
+    fetch: &F,
+    accepted: impl FnMut(&str, &[u8]),
+) -> ((TrustedState, Vec<Lapse>), Result<(), RefreshError<F::Error>>) {
     let mut outcome = run(store, &mut update, fetch, accepted).await;
+    let lapses = update.problems().to_vec();
     let state = update.into_state();
     match store.save(&state) {
-        Ok(state) => (state, outcome),
+        Ok(state) => ((state, lapses), outcome),
         Err(error) => {
             if outcome.is_ok() {
                 outcome = Err(RefreshError::Trust(error));
             }
-            (state, outcome)
+            ((state, lapses), outcome)
         }
     }
 }
+
+/// [`refresh_with`] that brings in the delegated roles too: those that were left out, and why.
+///
+/// One team's lapse ends no refresh; its targets are not to be taken as new while its role is among these.
+pub async fn refresh_all<F: Fetch>(
+    store: &TrustStore,
+    state: TrustedState,
+    fetch: &F,
+    now: UnixTime,
+    limits: Limits,
+    accepted: impl FnMut(&str, &[u8]),
+) -> (TrustedState, Result<Vec<Lapse>, RefreshError<F::Error>>) {
+    let update = Update::start(state, now, limits).with_delegations();
+    let (update, outcome) = finish(store, update, fetch, accepted).await;
+    let outcome = outcome.map(|()| update.1);
+    (update.0, outcome)
+}
+
+/// A delegated role that was left out of a refresh, and why.
+pub type Lapse = (Role, tuf::Error);
 
 /// Ends: the state machine has a bounded number of steps.
 async fn run<F: Fetch>(

@@ -17,7 +17,7 @@
 use serde::{Deserialize, Serialize};
 use tuf::{Digest, UnixTime};
 
-use crate::{Event, Identity, SignedReport, UpdateId};
+use crate::{Event, Identity, Name, SignedReport, UpdateId};
 
 /// How much of an upload has arrived.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,7 +43,8 @@ pub struct Publish {
     /// The update, for a new release; none for a change without one.
     #[serde(default)]
     pub update: Option<UpdateId>,
-    /// The targets version that the author saw; 0 for an empty repository.
+    /// The version of the top-level targets role that the author saw; 0 for an empty repository. A team's own role
+    /// must be the one after the team's newest beside that.
     pub expects: u64,
     /// New root files, oldest first; mostly none.
     #[serde(default)]
@@ -60,6 +61,9 @@ pub struct Publish {
 pub struct Receipt {
     /// The update.
     pub update: Option<UpdateId>,
+    /// The team whose role it is that is new; none for the top-level targets role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub team: Option<Name>,
     /// New version of the targets role.
     pub targets: u64,
     /// Its SHA-256.

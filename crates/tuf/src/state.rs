@@ -109,6 +109,11 @@ impl TrustedState {
         self.delegated.get(name).map(|held| &held.signed)
     }
 
+    /// Names of the delegated roles at hand, whether or not anybody delegates to them now.
+    pub fn delegated_names(&self) -> impl Iterator<Item = &str> {
+        self.delegated.keys().map(String::as_str)
+    }
+
     pub(crate) fn targets_of(&self, role: &Role) -> Option<&Targets> {
         match role {
             Role::Targets => self.targets(),

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use durable::RefreshError;
+use durable::{Lapse, RefreshError};
 use protocol::Step;
 use protocol::control::Fetching;
 use protocol::device::Refresh;
@@ -271,7 +271,8 @@ async fn refresh_any(gateway: &Arc<Gateway>, repositories: &[Repository]) -> Res
         *gateway.stale_since.lock().unwrap_or_else(PoisonError::into_inner) =
             state.stale_since(gateway.now());
         match outcome.map_err(|error| chain(&error)) {
-            Ok(()) => {
+            Ok(lapses) => {
+                tell_lapses(gateway, &lapses);
                 gateway.downloader.preferred.store(index, Ordering::Relaxed);
                 accepted(gateway, &state, before.targets != after.targets).await;
                 *held = Some(state);
@@ -287,6 +288,19 @@ async fn refresh_any(gateway: &Arc<Gateway>, repositories: &[Repository]) -> Res
         .tell(|status| status.checked.clone_from(&message));
     gateway.journal.alarm(gateway.now(), "repository", &message);
     Err(message)
+}
+
+/// Teams whose list is refused: theirs alone is not offered, and somebody should know.
+fn tell_lapses(gateway: &Gateway, lapses: &[Lapse]) {
+    if lapses.is_empty() {
+        gateway.journal.clear("team");
+        return;
+    }
+    let told: Vec<_> = lapses
+        .iter()
+        .map(|(role, error)| format!("{role} is left out: {}", chain(error)))
+        .collect();
+    gateway.journal.alarm(gateway.now(), "team", &told.join("; "));
 }
 
 struct Versions {
@@ -333,10 +347,10 @@ async fn refresh(
     gateway: &Gateway,
     state: TrustedState,
     repository: &Repository,
-) -> (TrustedState, Result<(), RefreshError<RemoteError>>) {
+) -> (TrustedState, Result<Vec<Lapse>, RefreshError<RemoteError>>) {
     let before = versions(&state).timestamp;
     let mut roots = Vec::new();
-    let (state, outcome) = durable::refresh_with(
+    let (state, outcome) = durable::refresh_all(
         &gateway.trust,
         state,
         repository,
@@ -367,12 +381,8 @@ fn versioned(state: &TrustedState) -> impl Iterator<Item = (String, &[u8])> {
     state.roles().map(|(file, bytes)| {
         let version = match file.as_str() {
             "timestamp.json" => None,
-            "root.json" => Some(state.root().version),
-            "snapshot.json" => state.snapshot().map(|role| role.version),
-            listed => state
-                .snapshot()
-                .and_then(|role| role.meta.get(listed))
-                .map(|entry| entry.version),
+            // Its own: the snapshot may name a newer one that was refused.
+            _ => tuf::unverified_version(bytes),
         };
         (
             version.map_or_else(|| file.clone(), |version| format!("{version}.{file}")),

@@ -64,8 +64,12 @@ fn forgotten(gateway: &Gateway, state: &TrustedState) -> Recover {
             roots.extend(role_file(name, &bytes));
         }
     }
+    let others = ["root.json", "snapshot.json"];
     let targets = super::versioned(state)
-        .filter(|(name, _)| !name.ends_with("root.json") && !name.ends_with("snapshot.json"))
+        .filter(|(name, _)| {
+            name.split_once('.')
+                .is_some_and(|(_, role)| !others.contains(&role))
+        })
         .filter(|(name, _)| name != "timestamp.json")
         .filter_map(|(name, bytes)| role_file(name, bytes))
         .collect();

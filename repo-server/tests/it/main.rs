@@ -13,4 +13,5 @@ mod reports;
 mod serving;
 #[allow(dead_code, reason = "a kit that the modules share")]
 mod site;
+mod teams;
 mod uploads;

@@ -36,6 +36,7 @@ async fn client_view(running: &Running<'_>) -> TrustedState {
         &tuf::Limits::default(),
     )
     .unwrap()
+    .0
 }
 
 #[tokio::test]
@@ -305,7 +306,7 @@ async fn expired_targets_and_wrong_names_are_refused() {
     assert_eq!(problem.code, "not-next", "{}", problem.message);
 
     for (name, code) in [
-        ("1.team.json", "delegated"),
+        ("1.team.json", "verification"),
         ("1.snapshot.json", "malformed"),
         ("../x", "malformed"),
     ] {
@@ -411,7 +412,7 @@ async fn a_root_that_names_another_online_key_is_refused_until_that_key_is_here(
     for (name, file) in &visible.metadata {
         files.insert(name.clone(), file.bytes.to_vec());
     }
-    let client = as_client(&state, &files, NOW, &tuf::Limits::default()).unwrap();
+    let (client, _) = as_client(&state, &files, NOW, &tuf::Limits::default()).unwrap();
     assert_eq!(client.root().version, 2);
 }
 
