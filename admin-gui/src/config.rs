@@ -17,6 +17,9 @@ pub struct Config {
     pub name: Name,
     /// The repository: `https://HOST:PORT`.
     pub repository: String,
+    /// The team whose desk this is; none for the author's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub team: Option<Name>,
 }
 
 /// What is wrong with `author.toml`.
@@ -91,6 +94,8 @@ places! {
     root_key = "root-key.pem";
     /// The key that signs releases, encrypted.
     targets_key = "targets-key.pem";
+    /// The key that signs a team's releases, encrypted; on a team's desk in place of the two above.
+    team_key = "team-key.pem";
     /// The certificate that lets the author upload.
     tls = "tls.pem";
     /// Its private key.

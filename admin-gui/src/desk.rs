@@ -4,16 +4,18 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use protocol::{Identity, Role, Stamp, UpdateId};
+use protocol::{Identity, Name, Role, Stamp, UpdateId};
+use release::Component;
 use tuf::{Attack, KeyId, Limits, Signer as _, TrustedState, UnixTime};
 
 use crate::catalogue::Catalogue;
 use crate::config::{Config, ConfigError, Folder};
 use crate::draft::{Draft, DraftError, Options};
 use crate::passphrase::Passphrase;
-use crate::preflight::{Preflight, preflight};
+use crate::preflight::{Check, Preflight, Verdict, preflight};
 use crate::progress::Sink;
 use crate::repository::{ClientError, Repository};
+use crate::roles::Authority;
 use crate::signing::{AuthorKey, KeyError};
 use crate::stop::Stop;
 use crate::upload::Patience;
@@ -135,6 +137,11 @@ pub enum UnlockError {
         /// The root's version.
         root: u64,
     },
+    /// Nobody delegates to this desk's team.
+    #[error(
+        "the site has no team {0}, as far as this desk knows: ask the author, and look with `admin-gui status`"
+    )]
+    NoTeam(String),
     /// The trust cannot be read.
     #[error("cannot read what this desk has verified so far")]
     Trust(#[from] durable::TrustError),
@@ -149,6 +156,8 @@ pub struct View {
     pub catalogue: Catalogue,
     /// The repository has no metadata yet.
     pub is_empty: bool,
+    /// Teams whose list was left out, and why.
+    pub lapses: Vec<String>,
 }
 
 impl View {
@@ -157,6 +166,16 @@ impl View {
             catalogue: Catalogue::of(&state),
             state,
             is_empty,
+            lapses: Vec::new(),
+        }
+    }
+
+    /// Version of the author's or a team's list; 0 where there is none.
+    #[must_use]
+    pub fn version_of(&self, role: &tuf::Role) -> u64 {
+        match role {
+            tuf::Role::Delegated(team) => self.state.delegated(team).map_or(0, |list| list.version),
+            _ => self.targets_version(),
         }
     }
 
@@ -248,7 +267,7 @@ impl Desk {
                 roots.push((file.to_owned(), bytes.to_vec()));
             }
         };
-        let (state, outcome) = durable::refresh_with(
+        let (state, outcome) = durable::refresh_all(
             &self.trust,
             state,
             &self.repository,
@@ -259,7 +278,15 @@ impl Desk {
         .await;
         self.keep_roots(&roots)?;
         match outcome {
-            Ok(()) => Ok(View::new(state, false)),
+            Ok(lapses) => {
+                let told = |(role, error): &durable::Lapse| {
+                    format!("{role} is left out: {}", protocol::chain(error))
+                };
+                Ok(View {
+                    lapses: lapses.iter().map(told).collect(),
+                    ..View::new(state, false)
+                })
+            }
             Err(durable::RefreshError::Verify(tuf::Error::Missing { file })) if file == "timestamp.json" => {
                 if had_timestamp {
                     let source = tuf::Error::Missing { file };
@@ -340,7 +367,7 @@ impl Desk {
     /// # Errors
     /// The repository's state is not known.
     pub async fn preflight(&self, draft: &Draft) -> Result<Preflight, LookError> {
-        Ok(preflight(draft, &self.look().await?.catalogue))
+        Ok(self.judged(draft, &self.look().await?))
     }
 
     /// Opens the key that signs releases. Takes about a quarter of a second: scrypt is meant to be slow.
@@ -350,10 +377,16 @@ impl Desk {
     pub fn unlock(&self, passphrase: &Passphrase) -> Result<Unlocked, UnlockError> {
         let state = self.trust.load()?;
         let root = state.root();
-        let path = self.folder.key_for(&root.targets, self.folder.targets_key());
+        let authority = self.authority(&state);
+        let authority = authority.ok_or_else(|| UnlockError::NoTeam(self.role().name().to_owned()))?;
+        let usual = match self.config.team {
+            Some(_) => self.folder.team_key(),
+            None => self.folder.targets_key(),
+        };
+        let path = self.folder.key_for(authority.keys(), usual);
         let key = AuthorKey::open(&path, passphrase)?;
         let found = key.public_key().id();
-        if !root.targets.keyids.contains(&found) {
+        if !authority.keys().keyids.contains(&found) {
             let file = path.display().to_string();
             return Err(UnlockError::NotTrusted {
                 file,
@@ -372,8 +405,56 @@ impl Desk {
         })
     }
 
+    /// The role whose list this desk signs: the author's, or its team's.
+    #[must_use]
+    pub fn role(&self) -> tuf::Role {
+        match &self.config.team {
+            Some(team) => tuf::Role::Delegated(team.to_string()),
+            None => tuf::Role::Targets,
+        }
+    }
+
+    /// Who must sign this desk's list; none for a team that nobody delegates to.
+    pub(crate) fn authority(&self, state: &TrustedState) -> Option<Authority> {
+        match &self.config.team {
+            Some(team) => Authority::of_team(state, team),
+            None => Some(Authority::of_root(state.root())),
+        }
+    }
+
+    /// The checks of a draft against what the repository shows; on a team's desk, whether the component is its own too.
+    #[must_use]
+    pub fn judged(&self, draft: &Draft, view: &View) -> Preflight {
+        let mut report = preflight(draft, &view.catalogue);
+        if let (Some(team), Some(component)) = (&self.config.team, &draft.component) {
+            report.checks.push(whose(team, component, &view.state));
+        }
+        report
+    }
+
     pub(crate) fn new_update(&self) -> Result<UpdateId, getrandom::Error> {
         Ok(UpdateId::from_random((self.senses.random)()?))
+    }
+}
+
+/// Whether a component is among a team's own.
+fn whose(team: &Name, component: &Component, state: &TrustedState) -> Check {
+    let rows = crate::team::teams(state);
+    let own = rows.iter().find(|row| row.team == team.as_str());
+    let own = own.map(|row| row.components.as_slice()).unwrap_or_default();
+    let (verdict, text) = if own.iter().any(|name| name == component.as_str()) {
+        (
+            Verdict::Passed,
+            format!("{component} is published by the team {team}"),
+        )
+    } else {
+        let text = format!("the team {team} publishes {}, not {component}", own.join(", "));
+        (Verdict::Refused, text)
+    };
+    Check {
+        id: "team",
+        verdict,
+        text,
     }
 }
 

@@ -251,6 +251,7 @@ impl Material<'_> {
             site: self.plan.site.clone(),
             name: self.plan.author.clone(),
             repository: self.plan.repository_url(),
+            team: None,
         };
         Ok(public(&folder.config(), toml::to_string(&config)?)?)
     }

@@ -40,6 +40,7 @@ pub mod service;
 pub mod signing;
 pub mod status;
 pub mod stop;
+pub mod team;
 #[cfg(feature = "gui")]
 pub mod ui;
 pub mod upload;

@@ -17,6 +17,8 @@ pub const RSA_BITS_MAX: usize = 8192;
 pub const SHORT_KEY: usize = 8;
 /// Bytes of the public half of a key: an RSA key of 8192 bits in PEM has 1.5 kB.
 pub const PUBLIC_KEY_BYTES: u64 = 16 << 10;
+/// Bytes of what a team hands over: a key and an empty list; also of the site's certificate.
+pub const TEAM_FILE_BYTES: u64 = 64 << 10;
 /// Public halves looked at in one folder.
 pub const KEYS_IN_A_FOLDER: usize = 256;
 

@@ -124,17 +124,21 @@ impl Unlocked {
         if listed.release.withdrawn.is_some() {
             return Err(PublishError::AlreadyWithdrawn(name()));
         }
-        let mut target = view
+        let (role, target) = view
             .state
-            .target(&listed.path)
-            .cloned()
+            .target_and_role(&listed.path)
             .ok_or_else(|| PublishError::NoSuchRelease(name()))?;
+        let mut target = target.clone();
+        if role != desk.role() {
+            return Err(PublishError::NotOurs(name()));
+        }
         let at = desk.senses.now();
         mark_withdrawn(&mut target, at, reason);
         let release = Release::from_custom(target.custom.as_ref().unwrap_or(&serde_json::Value::Null))?;
         let expires = at.plus_seconds(TARGETS_SECONDS);
-        let (base, root) = (desk.base_targets(&view)?, view.state.root());
-        let targets = roles::next_targets(&base, &self.signers(), expires, root, |editor| {
+        let base = desk.base_targets(&view)?;
+        let authority = desk.authority(&view.state).ok_or(PublishError::NoTeam)?;
+        let targets = roles::next_targets(&base, &self.signers(), expires, &authority, |editor| {
             editor.add_target(&listed.path, &target)
         })?;
         let event = desk.withdrawn(&release, reason);
@@ -142,6 +146,7 @@ impl Unlocked {
             expects: view.targets_version(),
             roots: desk.pending_roots(&view)?,
             targets: Some(targets),
+            lists: Vec::new(),
             target: None,
         };
         sink(&Progress::Step(Box::new(event.clone())));
@@ -200,6 +205,7 @@ impl Unlocked {
             desk.make_root(&view, key, now)?;
         }
         let (expects, base) = desk.newest_targets(&view)?;
+        let authority = desk.authority(&view.state).ok_or(PublishError::NoTeam)?;
         let targets = match what {
             // New roots travel alone only where there are targets already.
             Renewal::Root if view.targets_version() > 0 => None,
@@ -207,7 +213,7 @@ impl Unlocked {
                 &base,
                 &self.signers(),
                 now.plus_seconds(TARGETS_SECONDS),
-                view.state.root(),
+                &authority,
                 |editor| editor,
             )?),
         };
@@ -215,6 +221,7 @@ impl Unlocked {
             expects,
             roots: desk.pending_roots(&view)?,
             targets,
+            lists: Vec::new(),
             target: None,
         };
         let receipt = desk.make_visible(&change, None, &[]).await?;
@@ -327,6 +334,9 @@ impl Desk {
 
     /// The newest targets role, from the repository or from this desk, and its version (0: not published yet).
     pub(crate) fn newest_targets(&self, view: &View) -> Result<(u64, Vec<u8>), PublishError> {
+        if self.config.team.is_some() {
+            return Ok((view.targets_version(), self.base_targets(view)?));
+        }
         let verified = view.state.raw(&Role::Targets);
         let max = tuf::Limits::default().targets_length;
         let own = match durable::read_limited(self.folder.targets(), max) {
@@ -358,12 +368,22 @@ impl Desk {
         let (Some(targets), Some(body)) = (state.targets(), raw) else {
             return Err(RecoverError::Nothing);
         };
+        let mut lists = vec![RoleFile {
+            name: Role::Targets.versioned_file_name(targets.version),
+            body,
+        }];
+        for name in state.delegated_names() {
+            let role = Role::Delegated(name.to_owned());
+            if let (Some(list), Some(raw)) = (state.delegated(name), state.raw(&role)) {
+                lists.push(RoleFile {
+                    name: role.versioned_file_name(list.version),
+                    body: String::from_utf8_lossy(raw).into_owned(),
+                });
+            }
+        }
         let recover = Recover {
             roots: self.roots_after(0)?,
-            targets: vec![RoleFile {
-                name: Role::Targets.versioned_file_name(targets.version),
-                body,
-            }],
+            targets: lists,
             snapshot: state.snapshot().map_or(0, |snapshot| snapshot.version),
             timestamp: state.timestamp().map_or(0, |timestamp| timestamp.version),
         };

@@ -25,7 +25,7 @@ pub enum Verdict {
 /// One check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// Stable word: `exists`, `newer`, `form`, `size`, `processor`.
+    /// Stable word: `exists`, `newer`, `form`, `size`, `processor`; on a team's desk `team`.
     pub id: &'static str,
     /// What came of it.
     pub verdict: Verdict,

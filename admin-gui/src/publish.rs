@@ -49,6 +49,12 @@ pub enum PublishError {
     /// No such release to withdraw.
     #[error("{0} is not in the repository: see `admin-gui status`")]
     NoSuchRelease(String),
+    /// The release of somebody else.
+    #[error("{0} is not on this desk's own list: who published it can withdraw it")]
+    NotOurs(String),
+    /// Nobody delegates to this desk's team any more.
+    #[error("the site has no such team any more: ask the author")]
+    NoTeam,
     /// Already withdrawn.
     #[error("{0} is withdrawn already")]
     AlreadyWithdrawn(String),
@@ -200,7 +206,7 @@ impl Run<'_> {
     async fn once(&mut self, draft: &Draft) -> Result<Published, PublishError> {
         let desk = &self.unlocked.desk;
         let view = self.stop.or(desk.look()).await??;
-        let report = preflight(draft, &view.catalogue);
+        let report = desk.judged(draft, &view);
         let Some(manifest) = draft.manifest.as_ref().filter(|_| report.passes()) else {
             return Err(PublishError::Preflight(Box::new(report)));
         };
@@ -252,14 +258,15 @@ impl Run<'_> {
         };
         let expires = desk.senses.now().plus_seconds(TARGETS_SECONDS);
         let base = desk.base_targets(view)?;
-        let root = view.state.root();
-        let targets = roles::next_targets(&base, &self.unlocked.signers(), expires, root, |editor| {
+        let authority = desk.authority(&view.state).ok_or(PublishError::NoTeam)?;
+        let targets = roles::next_targets(&base, &self.unlocked.signers(), expires, &authority, |editor| {
             editor.add_target(path.as_str(), &target)
         })?;
         Ok(Change {
             expects: view.targets_version(),
             roots: desk.pending_roots(view)?,
             targets: Some(targets),
+            lists: Vec::new(),
             target: Some((path.as_str().to_owned(), draft.digest)),
         })
     }

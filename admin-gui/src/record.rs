@@ -27,6 +27,8 @@ pub enum Action {
     Renew,
     /// A root that changes who may sign.
     Root,
+    /// A team was added or taken away.
+    Team,
 }
 
 impl fmt::Display for Action {
@@ -36,6 +38,7 @@ impl fmt::Display for Action {
             Self::Withdraw => "withdraw",
             Self::Renew => "renew",
             Self::Root => "root",
+            Self::Team => "team",
         })
     }
 }

@@ -1,9 +1,12 @@
 //! The author's metadata: the first root and targets roles, and their successors.
 
+use std::collections::BTreeMap;
+
 use protocol::Name;
 use protocol::author::RoleFile;
 use tuf::editor::{RootEditor, TargetsEditor};
-use tuf::{Digest, PublicKey, Role, Root, SignError, Signer, UnixTime};
+use tuf::schema::RoleKeys;
+use tuf::{Digest, KeyId, PublicKey, Role, Root, SignError, Signer, TrustedState, UnixTime};
 
 use crate::ceremony::Holders;
 
@@ -21,9 +24,50 @@ pub enum RolesError {
     Text,
 }
 
+/// Who must sign a list of releases: the role, its keys, and how many of them.
+#[derive(Debug, Clone)]
+pub struct Authority {
+    /// The role: the author's, or a team's.
+    pub role: Role,
+    keys: RoleKeys,
+    known: BTreeMap<KeyId, PublicKey>,
+}
+
+impl Authority {
+    /// The author's list.
+    #[must_use]
+    pub fn of_root(root: &Root) -> Self {
+        Self {
+            role: Role::Targets,
+            keys: root.targets.clone(),
+            known: root.keys.clone(),
+        }
+    }
+
+    /// A team's list; none if nobody delegates to it.
+    #[must_use]
+    pub fn of_team(state: &TrustedState, team: &Name) -> Option<Self> {
+        let delegations = state.targets()?.delegations.as_ref()?;
+        let role = delegations.roles.iter().find(|role| role.name == team.as_str())?;
+        Some(Self {
+            role: Role::Delegated(role.name.clone()),
+            keys: role.keys.clone(),
+            known: delegations.keys.clone(),
+        })
+    }
+
+    /// The keys, by id.
+    #[must_use]
+    pub fn keys(&self) -> &RoleKeys {
+        &self.keys
+    }
+}
+
 /// A role as it was signed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignedRole {
+    /// Whose it is.
+    pub role: Role,
     /// Its version.
     pub version: u64,
     /// When it expires.
@@ -39,6 +83,7 @@ impl SignedRole {
         let digest = Digest::of(&bytes);
         let body = String::from_utf8(bytes).map_err(|_| RolesError::Text)?;
         Ok(Self {
+            role: role.clone(),
             version,
             expires,
             digest,
@@ -109,7 +154,7 @@ pub fn next_targets(
     base: &[u8],
     signers: &[&dyn Signer],
     expires: UnixTime,
-    root: &Root,
+    authority: &Authority,
     change: impl FnOnce(TargetsEditor) -> TargetsEditor,
 ) -> Result<SignedRole, RolesError> {
     let editor = TargetsEditor::from_existing(base)?.expires(expires);
@@ -118,6 +163,6 @@ pub fn next_targets(
         signed = signed.sign(*signer)?;
     }
     // What clients would refuse is not sent: one key may not be enough, or not be the right one any more.
-    signed.check(&root.targets, &root.keys)?;
-    SignedRole::new(&Role::Targets, signed.view()?.version, expires, signed.bytes())
+    signed.check(&authority.keys, &authority.known)?;
+    SignedRole::new(&authority.role, signed.view()?.version, expires, signed.bytes())
 }

@@ -13,6 +13,8 @@ use crate::fleet::Reports;
 
 /// Days before an expiry from which on it is shown as a warning.
 const WARN_DAYS: i64 = 30;
+/// The same for what the repository signs for 14 days and renews every 12 hours.
+const ONLINE_WARN_DAYS: i64 = 7;
 
 /// The whole picture.
 #[derive(Debug, Clone, Serialize)]
@@ -35,12 +37,14 @@ pub struct Status {
     pub components: Vec<ComponentStatus>,
     /// Reports that do not verify.
     pub refused_reports: Vec<String>,
+    /// Teams whose list is left out, and why.
+    pub lapses: Vec<String>,
 }
 
 /// One role of the metadata.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RoleStatus {
-    /// `root`, `timestamp`, `snapshot` or `targets`.
+    /// `root`, `timestamp`, `snapshot`, `targets`, or a team's name.
     pub role: String,
     /// Its version.
     pub version: u64,
@@ -107,10 +111,11 @@ impl Desk {
             trouble,
             is_empty: view.is_empty,
             stale_since: view.state.stale_since(now),
-            roles: roles(view, now),
+            roles: roles(view, self.config.team.is_some(), now),
             certificate: self.certificate_status(now),
             components: components(view, reports),
             refused_reports: reports.refused.clone(),
+            lapses: view.lapses.clone(),
         }
     }
 
@@ -127,10 +132,10 @@ impl Desk {
     }
 }
 
-fn roles(view: &View, now: UnixTime) -> Vec<RoleStatus> {
+fn roles(view: &View, is_team: bool, now: UnixTime) -> Vec<RoleStatus> {
     let state = &view.state;
     let root = state.root();
-    [
+    let top = [
         Some((Role::Root, root.version, root.expires)),
         state
             .timestamp()
@@ -141,28 +146,50 @@ fn roles(view: &View, now: UnixTime) -> Vec<RoleStatus> {
         state
             .targets()
             .map(|role| (Role::Targets, role.version, role.expires)),
-    ]
-    .into_iter()
-    .flatten()
-    .map(|(role, version, expires)| {
-        let days_left = expires.seconds_since(now).div_euclid(86_400);
-        // The repository renews its own two every twelve hours: half their life gone means that it does not.
-        let advice = match role {
-            Role::Root | Role::Targets if days_left < WARN_DAYS => Some("run `admin-gui renew`".to_owned()),
-            Role::Timestamp | Role::Snapshot if days_left < 7 => {
-                Some("the repository does not renew it: look after it".to_owned())
+    ];
+    let teams = crate::team::teams(state).into_iter().filter_map(|row| {
+        let role = Role::Delegated(row.team);
+        Some((role, row.version?, row.expires?))
+    });
+    top.into_iter()
+        .flatten()
+        .chain(teams)
+        .map(|(role, version, expires)| {
+            let days_left = expires.seconds_since(now).div_euclid(86_400);
+            RoleStatus {
+                advice: advice(&role, days_left, is_team, root.root.threshold.get()),
+                role: role.name().to_owned(),
+                version,
+                expires,
+                days_left,
             }
-            _ => None,
-        };
-        RoleStatus {
-            role: role.to_string(),
-            version,
-            expires,
-            days_left,
-            advice,
+        })
+        .collect()
+}
+
+/// What to do, well ahead of the day on which a role expires.
+fn advice(role: &Role, days_left: i64, is_team: bool, signers: u32) -> Option<String> {
+    let renew = match role {
+        // The repository renews its own two every twelve hours: half their life gone means that it does not.
+        Role::Timestamp | Role::Snapshot if days_left < ONLINE_WARN_DAYS => {
+            return Some("the repository does not renew it: look after it".to_owned());
         }
-    })
-    .collect()
+        Role::Root if days_left < WARN_DAYS && signers > 1 => {
+            format!("run `admin-gui renew`; {signers} people must sign its draft")
+        }
+        Role::Root | Role::Targets if days_left < WARN_DAYS => "run `admin-gui renew`".to_owned(),
+        Role::Delegated(_) if days_left < WARN_DAYS && is_team => "run `admin-gui renew`".to_owned(),
+        Role::Delegated(team) if days_left < WARN_DAYS => {
+            format!("the team {team} must run `admin-gui renew`")
+        }
+        _ => return None,
+    };
+    let who = if is_team && matches!(role, Role::Root | Role::Targets) {
+        "the author must "
+    } else {
+        ""
+    };
+    Some(format!("{who}{renew}"))
 }
 
 fn components(view: &View, reports: &Reports) -> Vec<ComponentStatus> {
@@ -193,4 +220,48 @@ fn components(view: &View, reports: &Reports) -> Vec<ComponentStatus> {
         }
     };
     view.catalogue.components().into_iter().map(describe).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_role_warns_well_ahead_and_says_who_renews_it() {
+        let team = Role::Delegated("heating".into());
+        for (role, days, is_team, signers, words) in [
+            (Role::Root, 31, false, 1, None),
+            (Role::Root, 29, false, 1, Some("run `admin-gui renew`")),
+            (Role::Root, 29, false, 2, Some("2 people must sign its draft")),
+            (Role::Root, 29, true, 1, Some("the author must run")),
+            (Role::Targets, 29, false, 2, Some("run `admin-gui renew`")),
+            (Role::Targets, -1, true, 1, Some("the author must run")),
+            (
+                team.clone(),
+                29,
+                false,
+                1,
+                Some("the team heating must run `admin-gui renew`"),
+            ),
+            (team.clone(), 29, true, 1, Some("run `admin-gui renew`")),
+            (team, 30, true, 1, None),
+            (Role::Snapshot, 7, false, 1, None),
+            (
+                Role::Timestamp,
+                6,
+                false,
+                1,
+                Some("the repository does not renew it"),
+            ),
+        ] {
+            let found = advice(&role, days, is_team, signers);
+            match words {
+                Some(words) => assert!(
+                    found.as_ref().is_some_and(|text| text.contains(words)),
+                    "{role} {days}: {found:?}"
+                ),
+                None => assert_eq!(found, None, "{role} {days}"),
+            }
+        }
+    }
 }

@@ -17,8 +17,10 @@ pub struct Change {
     pub expects: u64,
     /// New roots, oldest first.
     pub roots: Vec<RoleFile>,
-    /// New targets.
+    /// A new list: the author's, or a team's.
     pub targets: Option<SignedRole>,
+    /// First lists of teams that the new targets delegate to.
+    pub lists: Vec<RoleFile>,
     /// The target that is new in them: its path and digest.
     pub target: Option<(String, Digest)>,
 }
@@ -55,7 +57,12 @@ impl Desk {
             update,
             expects: change.expects,
             roots: change.roots.clone(),
-            targets: change.targets.iter().map(|role| role.file.clone()).collect(),
+            targets: change
+                .targets
+                .iter()
+                .map(|role| role.file.clone())
+                .chain(change.lists.iter().cloned())
+                .collect(),
             events: events.to_vec(),
         };
         match self.repository.publish(&publish).await {
@@ -88,10 +95,14 @@ impl Desk {
         let later = change
             .targets
             .as_ref()
-            .is_some_and(|ours| view.targets_version() > ours.version);
+            .is_some_and(|ours| view.version_of(&ours.role) > ours.version);
+        let role = change
+            .targets
+            .as_ref()
+            .map_or(Role::Targets, |ours| ours.role.clone());
         match shows(&view, change) {
             Ok(()) if !later || change.target.is_some() => {
-                receipt_of(&view, update).ok_or(VisibleError::Unknown(error))
+                receipt_of(&view, &role, update).ok_or(VisibleError::Unknown(error))
             }
             _ => Err(VisibleError::Refused(error)),
         }
@@ -133,9 +144,9 @@ impl Desk {
         }
     }
 
-    /// What the next targets role is made from: the repository's, or the one that was signed at the beginning.
+    /// What the next list is made from: the repository's, or the one that was signed at the beginning.
     pub(crate) fn base_targets(&self, view: &View) -> Result<Vec<u8>, durable::Error> {
-        match view.state.raw(&Role::Targets) {
+        match view.state.raw(&self.role()) {
             Some(raw) => Ok(raw.to_vec()),
             None => durable::read_limited(self.folder.targets(), tuf::Limits::default().targets_length),
         }
@@ -167,8 +178,8 @@ impl Desk {
 /// Whether verified metadata contains the change, or a successor that somebody made of it.
 fn shows(view: &View, change: &Change) -> Result<(), String> {
     if let Some(targets) = &change.targets {
-        let (version, ours) = (view.targets_version(), targets.version);
-        let same = view.state.raw(&Role::Targets).map(Digest::of) == Some(targets.digest);
+        let (version, ours) = (view.version_of(&targets.role), targets.version);
+        let same = view.state.raw(&targets.role).map(Digest::of) == Some(targets.digest);
         if version < ours || (version == ours && !same) {
             return Err(format!(
                 "it serves targets {version}, which is not our version {ours}"
@@ -203,11 +214,16 @@ fn version_of(name: &str) -> u64 {
 }
 
 /// A receipt from the metadata itself, when the repository's own was lost.
-fn receipt_of(view: &View, update: Option<UpdateId>) -> Option<Receipt> {
-    let raw = view.state.raw(&Role::Targets)?;
+fn receipt_of(view: &View, role: &Role, update: Option<UpdateId>) -> Option<Receipt> {
+    let raw = view.state.raw(role)?;
+    let team = match role {
+        Role::Delegated(team) => team.parse().ok(),
+        _ => None,
+    };
     Some(Receipt {
         update,
-        targets: view.targets_version(),
+        team,
+        targets: view.version_of(role),
         targets_digest: Digest::of(raw),
         snapshot: view.state.snapshot()?.version,
         timestamp: view.state.timestamp()?.version,

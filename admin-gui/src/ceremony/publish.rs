@@ -120,13 +120,14 @@ impl Desk {
         let targets = if signers.is_empty() {
             None
         } else {
+            let authority = roles::Authority::of_root(&draft.root);
             let changed = withdrawn(view, withdraw, now)?;
             let expires = now.plus_seconds(TARGETS_SECONDS);
             Some(roles::next_targets(
                 &base,
                 signers,
                 expires,
-                &draft.root,
+                &authority,
                 |editor| {
                     changed
                         .iter()
@@ -143,6 +144,7 @@ impl Desk {
             expects,
             roots: vec![file],
             targets,
+            lists: Vec::new(),
             target: None,
         };
         let receipt = self.make_visible(&change, None, &[]).await?;

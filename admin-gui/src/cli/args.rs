@@ -11,6 +11,7 @@ use release::{Arch, Component, Health, How, Version};
 use crate::address::{host, host_port};
 use crate::cli::keys::NewKey;
 use crate::cli::root::RootCommand;
+use crate::cli::team::TeamCommand;
 use crate::draft::Options;
 use crate::passphrase::Source;
 use crate::signing::KeyType;
@@ -52,6 +53,9 @@ pub enum Command {
     /// Change who may sign: add, remove and replace keys, by a draft that is signed in turns
     #[command(subcommand)]
     Root(RootCommand),
+    /// Let teams publish components of their own, with keys of their own
+    #[command(subcommand)]
+    Team(TeamCommand),
     /// Sign root and targets again with a later expiry
     Renew(Renew),
     /// Hand a repository that was restored from a backup what it has forgotten

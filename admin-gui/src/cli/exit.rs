@@ -24,6 +24,7 @@ use crate::passphrase::PassphraseError;
 use crate::publish::PublishError;
 use crate::repository::ClientError;
 use crate::signing::KeyError;
+use crate::team::TeamError;
 use crate::upload::UploadError;
 use crate::visible::VisibleError;
 
@@ -55,6 +56,7 @@ fn of(cause: &(dyn Error + 'static)) -> Option<u8> {
         .or_else(|| cause.downcast_ref().map(root))
         .or_else(|| cause.downcast_ref().map(root_draft))
         .or_else(|| cause.downcast_ref().map(new_key))
+        .or_else(|| cause.downcast_ref().map(team))
         .or_else(|| cause.is::<ChangeError>().then_some(CHECK))
         .or_else(|| cause.is::<PublicFileError>().then_some(KEY))
         .or_else(|| cause.is::<super::Trouble>().then_some(UNREACHED))
@@ -69,6 +71,8 @@ fn publish(error: &PublishError) -> u8 {
         | PublishError::Changed(_)
         | PublishError::NoSuchRelease(_)
         | PublishError::AlreadyWithdrawn(_)
+        | PublishError::NotOurs(_)
+        | PublishError::NoTeam
         | PublishError::Reason(_)
         | PublishError::Stopped(_)
         | PublishError::Describe(_) => CHECK,
@@ -109,9 +113,27 @@ fn new_key(error: &NewKeyError) -> u8 {
     }
 }
 
+fn team(error: &TeamError) -> u8 {
+    match error {
+        TeamError::Exists(_)
+        | TeamError::NotATeam { .. }
+        | TeamError::Unseen(_)
+        | TeamError::NotATeamsDesk
+        | TeamError::Taken { .. }
+        | TeamError::Used(_)
+        | TeamError::Unknown(_)
+        | TeamError::NotTheAuthor(_) => CHECK,
+        TeamError::NewKey(error) => new_key(error),
+        TeamError::Passphrase(_) | TeamError::Key(_) | TeamError::Roles(_) | TeamError::Certificate(_) => KEY,
+        TeamError::Trust(_) | TeamError::Disk(_) => DISK,
+        TeamError::Toml(_) => WORDS,
+        TeamError::Publish(error) => publish(error),
+    }
+}
+
 fn unlock(error: &UnlockError) -> u8 {
     match error {
-        UnlockError::Key(_) | UnlockError::NotTrusted { .. } => KEY,
+        UnlockError::Key(_) | UnlockError::NotTrusted { .. } | UnlockError::NoTeam(_) => KEY,
         UnlockError::Trust(_) => DISK,
     }
 }

@@ -5,6 +5,7 @@ mod exit;
 pub mod keys;
 pub mod root;
 mod show;
+pub mod team;
 mod watch;
 
 use std::io::{IsTerminal as _, Write as _};
@@ -113,7 +114,7 @@ fn run(command: Command) -> Result<()> {
             }
         }),
         Command::Withdraw(args) => runtime.block_on(async {
-            let unlocked = unlock(&open(&args.common)?, &args.passphrase)?;
+            let unlocked = unlock_now(&open(&args.common)?, &args.passphrase).await?;
             let sink = watch::sink(args.common.json);
             let done = unlocked
                 .withdraw(&args.component, &args.version, &args.reason, &sink)
@@ -140,6 +141,7 @@ fn run(command: Command) -> Result<()> {
         Command::Keys(common) => runtime.block_on(keys::keys(&common)),
         Command::NewKey(args) => keys::new_key(&args),
         Command::Root(command) => runtime.block_on(root::run(command)),
+        Command::Team(command) => runtime.block_on(team::run(command)),
         Command::Renew(args) => runtime.block_on(renew(args)),
         Command::Recover(common) => runtime.block_on(async {
             let done = open(&common)?.recover(&watch::sink(common.json)).await?;
@@ -159,14 +161,15 @@ async fn renew(args: args::Renew) -> Result<()> {
     let keys = &view.state.root().root;
     let alone = keys.threshold.get() == 1
         && (desk.folder.root_key().exists() || !desk.folder.keys_for(keys).is_empty());
-    if !alone && args.only != Some(OnlyRole::Targets) {
+    let is_team = desk.config.team.is_some();
+    if !alone && !is_team && args.only != Some(OnlyRole::Targets) {
         root::renewal(&desk, &view)?;
         if args.only.is_some() {
             return Ok(());
         }
     }
     let what = match args.only {
-        None if alone => Renewal::All,
+        None if alone && !is_team => Renewal::All,
         None | Some(OnlyRole::Targets) => Renewal::Targets,
         Some(OnlyRole::Root) => Renewal::Root,
     };
@@ -295,6 +298,13 @@ fn open(common: &Common) -> Result<Desk, DeskError> {
     Desk::open(&common.dir, common.repository.as_deref(), Senses::system())
 }
 
+/// Opens the key that signs by the newest root: keys may have been replaced since this desk last looked. A repository
+/// that is down is met later, in words of its own.
+async fn unlock_now(desk: &Desk, from: &PassphraseFrom) -> Result<Unlocked> {
+    let _ = desk.look().await;
+    unlock(desk, from)
+}
+
 fn unlock(desk: &Desk, from: &PassphraseFrom) -> Result<Unlocked> {
     let source = from.source();
     let mut tries = 0;
@@ -342,6 +352,7 @@ fn wants_json(command: &Command) -> bool {
         Command::Window(_) => false,
         Command::Pack(_) | Command::Serve(_) | Command::NewKey(_) => false,
         Command::Root(command) => command.wants_json(),
+        Command::Team(command) => command.wants_json(),
         Command::Init(args) => args.json,
         Command::Publish(args) => args.common.json,
         Command::History(args) => args.common.json,

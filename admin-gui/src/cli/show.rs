@@ -175,6 +175,9 @@ pub(super) fn status(status: &Status) {
             println!("  {reason}");
         }
     }
+    for lapse in &status.lapses {
+        eprintln!("warning: {lapse}");
+    }
     for refused in &status.refused_reports {
         eprintln!("warning: {refused}");
     }

@@ -8,7 +8,7 @@ use protocol::device::Problem;
 
 use crate::desk::Desk;
 use crate::draft::{Draft, Options, chain};
-use crate::preflight::{Preflight, preflight};
+use crate::preflight::Preflight;
 use crate::service::jobs::Ticket;
 use crate::service::journal::Level;
 use crate::service::state::Service;
@@ -102,13 +102,13 @@ async fn judge(desk: &Desk, ticket: &Ticket, draft: &Draft) -> Result<(Preflight
     let looked = ticket.stop.or(desk.look()).await;
     let looked = looked.map_err(|error| words::problem("author.cancelled", &error))?;
     match looked {
-        Ok(view) => Ok((preflight(draft, &view.catalogue), None)),
+        Ok(view) => Ok((desk.judged(draft, &view), None)),
         Err(error) => {
             let view = desk
                 .remembered()
                 .map_err(|error| words::problem("author.trust", &error))?;
             let unsure = format!("checked against what was verified last only: {}", chain(&error));
-            Ok((preflight(draft, &view.catalogue), Some(unsure)))
+            Ok((desk.judged(draft, &view), Some(unsure)))
         }
     }
 }

@@ -50,7 +50,7 @@ pub(super) async fn blocking<T: Send + 'static>(
 pub(super) fn unlock(error: &UnlockError) -> Problem {
     let code = match error {
         UnlockError::Key(error) => return key(error),
-        UnlockError::NotTrusted { .. } => "author.key.not-trusted",
+        UnlockError::NotTrusted { .. } | UnlockError::NoTeam(_) => "author.key.not-trusted",
         UnlockError::Trust(_) => "author.trust",
     };
     problem(code, error)
@@ -89,6 +89,7 @@ pub(super) fn publish(error: &PublishError) -> Problem {
     let code = match error {
         PublishError::Preflight(_) => "author.preflight",
         PublishError::Changed(_) => "author.file.changed",
+        PublishError::NotOurs(_) | PublishError::NoTeam => "author.team",
         PublishError::Look(error) => look_code(error),
         PublishError::Sign(_) | PublishError::Random(_) => "author.sign",
         PublishError::Describe(_) => "author.describe",

@@ -260,6 +260,7 @@ async fn publish(State(shared): Context, Json(publish): Json<Publish>) -> Respon
     resign(&mut kept, &shared.online);
     let name = format!("{}.targets.json", kept.targets);
     let receipt = Receipt {
+        team: None,
         update: publish.update,
         targets: kept.targets,
         targets_digest: if kept.faults.lies {

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use e2e::forge::{Set, Shape, now, update_id};
-use e2e::packages::{app, put};
+use e2e::packages::{ALIVE, app, put, script};
 use e2e::process::{bin, bin_dir, run};
 use e2e::site::PASSPHRASE;
 use e2e::{Agent, Forge, Rogue, Site, SiteOptions, eventually};
@@ -442,6 +442,42 @@ async fn the_only_root_key_is_replaced_before_the_thief_uses_it() {
             "4.root.json has 0 valid signatures of the 1 that root version 3 requires",
         )
         .await;
+}
+
+#[tokio::test]
+async fn a_teams_stolen_key_is_replaced_and_signs_nothing_after_what_the_page_says() {
+    let scene = Scene::new().await;
+    scene.walk("Teams").await;
+    let heater = |version: &str| {
+        let out = scene.work.path();
+        script(out, "heater", version, "exec sleep 100000", ALIVE)
+            .display()
+            .to_string()
+    };
+    let desk = scene.site.path("heating");
+    let publish = async |desk: &Path, version: &str| {
+        let heater = heater(version);
+        scene.site.author_at(desk, ["publish", &heater, "--yes"]).await
+    };
+    let runs = async |version: &str| {
+        let wanted = format!("{version} running");
+        eventually("heater", || scene.agent.shows("heater"), |shown| *shown == wanted).await;
+    };
+    let thief = scene.site.path("thief");
+    copy(&desk, &thief);
+    let _ = publish(&thief, "6.6.6").await.ok();
+    runs("6.6.6").await;
+    scene.walk("A team's key is lost or stolen").await;
+    let withdraw = ["withdraw", "heater", "6.6.6", "--reason", "a thief's"];
+    let _ = scene.site.author_at(&desk, withdraw).await.ok();
+    let _ = publish(&desk, "6.6.7").await.ok();
+    runs("6.6.7").await;
+    let again = publish(&thief, "7.7.7").await;
+    assert!(
+        again.refused().contains("is not among the keys"),
+        "{}",
+        again.stderr
+    );
 }
 
 /// Every command of the page is typed by one of the tests above.

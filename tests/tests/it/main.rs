@@ -26,6 +26,7 @@ mod programs;
 mod replacement;
 mod secrets;
 mod targets;
+mod teams;
 mod three_hosts;
 mod windows;
 
