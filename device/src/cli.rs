@@ -66,7 +66,7 @@ enum Command {
         #[arg(long, default_value_t = 20)]
         last: usize,
     },
-    /// Goes back to a component's previous version and stays there.
+    /// Goes back to a component's previous version and stays there; ends a probation at once.
     Rollback {
         #[command(flatten)]
         shown: Shown,

@@ -127,7 +127,7 @@ impl Hub {
             component: component.clone(),
             version: slot.current.as_ref().map(|now| now.version.clone()),
             digest: slot.current.as_ref().map(|now| now.digest),
-            previous: slot.previous.as_ref().map(|previous| previous.version.clone()),
+            previous: slot.way_back().map(|previous| previous.version.clone()),
             activity,
             uptime_seconds: 0,
             bad: slot.bad.iter().map(|bad| bad.digest).collect(),

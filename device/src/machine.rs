@@ -35,6 +35,9 @@ pub struct Installed {
     pub target: TargetPath,
 }
 
+/// Why a version that a person rolled back on its probation is remembered as bad.
+const BY_HAND: &str = "rolled back by hand";
+
 /// A digest that failed here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bad {
@@ -159,6 +162,8 @@ pub enum Happening {
         /// What it did, with its last words.
         reason: String,
     },
+    /// A person does not want the new one, while it still proves itself.
+    TakenBack,
     /// The report is in the queue.
     Reported,
     /// The agent has started and read the slot.
@@ -178,7 +183,7 @@ pub enum Action {
     Stop,
     /// Start what the pointer names, or keep it if it runs.
     Start,
-    /// Watch the new one through start, health and probation; then `Passed` or `Unhealthy`.
+    /// Watch the new one through start, health and probation; then `Passed`, `Unhealthy` or `TakenBack`.
     Prove,
     /// Raise the component's release floor to the current one's counter.
     RaiseFloor,
@@ -257,6 +262,12 @@ pub fn step(mut slot: Slot, happening: Happening) -> Stepped {
         (Life::Trying, H::Passed) => Ok(commit(slot)),
         (Life::Trying, H::Unhealthy { reason }) => {
             remember_bad(&mut slot, &reason);
+            slot.life = Life::Returning;
+            Ok((slot, vec![A::Stop]))
+        }
+        (Life::Trying, H::TakenBack) if slot.tries_an_order() => {
+            remember_bad(&mut slot, BY_HAND);
+            slot.held = true;
             slot.life = Life::Returning;
             Ok((slot, vec![A::Stop]))
         }
@@ -387,6 +398,12 @@ fn give_back(mut slot: Slot) -> (Slot, Vec<Action>) {
     };
     slot.current = attempt.and_then(|attempt| attempt.from);
     let reason = match &slot.current {
+        Some(old) if slot.held => {
+            format!(
+                "{why}; {} runs again, held there until it is released",
+                old.version
+            )
+        }
         Some(old) => format!("{why}; {} runs again", old.version),
         None => format!("{why}; nothing was installed before, so nothing runs"),
     };
@@ -425,6 +442,23 @@ impl Slot {
             .iter()
             .find(|bad| bad.digest == *digest)
             .map(|bad| bad.reason.as_str())
+    }
+
+    /// Whether a version that was ordered proves itself: a roll back by hand can end that at once.
+    #[must_use]
+    pub fn tries_an_order(&self) -> bool {
+        let ordered = |attempt: &Attempt| attempt.cause == Cause::Order;
+        self.life == Life::Trying && self.attempt.as_ref().is_some_and(ordered)
+    }
+
+    /// What a roll back by hand would return to now.
+    #[must_use]
+    pub fn way_back(&self) -> Option<&Installed> {
+        match (&self.life, &self.attempt) {
+            (Life::Trying, Some(attempt)) if attempt.cause == Cause::Order => attempt.from.as_ref(),
+            (Life::Trying | Life::Returning, _) => None,
+            _ => self.previous.as_ref(),
+        }
     }
 
     /// Every release that this slot still needs on disk.
@@ -485,6 +519,7 @@ impl Happening {
             Self::Stopped => "the end of the old version",
             Self::Passed => "the end of probation",
             Self::Unhealthy { .. } => "a failed health check",
+            Self::TakenBack => "a roll back by hand on probation",
             Self::Reported => "a queued report",
             Self::Restarted => "a restart",
             Self::Released => "a release of the hold",

@@ -85,6 +85,7 @@ fn every_happening() -> Vec<Happening> {
         Happening::Stopped,
         Happening::Passed,
         Happening::Unhealthy { reason: reason() },
+        Happening::TakenBack,
         Happening::Reported,
         Happening::Restarted,
         Happening::Released,
@@ -109,7 +110,7 @@ fn only_what_fits_a_life_is_accepted() {
             "preparing: the end of preparing, a failure to prepare, a restart",
             "staged: a clearance, a refused clearance, a restart",
             "switching: a refused clearance, the end of the old version, a restart",
-            "trying: the end of probation, a failed health check, a restart",
+            "trying: the end of probation, a failed health check, a roll back by hand on probation, a restart",
             "returning: the end of the old version, a restart",
             "ended: a queued report, a restart, a release of the hold",
         ]
@@ -133,6 +134,49 @@ fn a_roll_back_by_hand_holds_and_forgets_the_way_forward() {
         !sim.floor_raised,
         "a roll back by hand leaves the floor where it is"
     );
+}
+
+#[test]
+fn a_version_taken_back_on_probation_is_held_and_remembered_as_bad() {
+    let mut slot = at_rest(Some(2));
+    slot.life = Life::Trying;
+    slot.attempt = Some(Attempt {
+        from: Some(installed(1)),
+        ..attempt(Cause::Order, 2)
+    });
+    assert_eq!(slot.way_back(), Some(&installed(1)));
+    let (slot, actions) = step(slot, Happening::TakenBack).unwrap();
+    assert_eq!(
+        (&slot.life, &actions[..]),
+        (&Life::Returning, &[Action::Stop][..])
+    );
+    // A restart now finds all it needs on disk.
+    let (slot, _) = step(slot, Happening::Restarted).unwrap();
+    let (slot, _) = step(slot, Happening::Stopped).unwrap();
+    assert!(slot.held);
+    assert_eq!(slot.current, Some(installed(1)));
+    assert_eq!(slot.bad_reason(&installed(2).digest), Some("rolled back by hand"));
+    let Life::Ended(ended) = &slot.life else {
+        panic!("{}", slot.life)
+    };
+    assert_eq!(ended.outcome, Outcome::RolledBack);
+    let reason = ended.reason.as_ref().unwrap();
+    assert!(
+        reason.starts_with("rolled back by hand; 1.1.0 runs again"),
+        "{reason}"
+    );
+}
+
+#[test]
+fn what_a_person_went_back_to_is_not_taken_back_itself() {
+    let mut slot = at_rest(Some(0));
+    slot.life = Life::Trying;
+    slot.attempt = Some(Attempt {
+        from: Some(installed(1)),
+        ..attempt(Cause::ByHand, 0)
+    });
+    assert_eq!(slot.way_back(), None);
+    step(slot, Happening::TakenBack).unwrap_err();
 }
 
 #[test]
@@ -185,6 +229,8 @@ struct Sim {
     reports: Vec<Outcome>,
     floor_raised: bool,
     preparing: bool,
+    /// A person took it back on probation; a cut may forget that.
+    taken_back: bool,
 }
 
 /// The agent ends here.
@@ -201,6 +247,7 @@ impl Sim {
             reports: Vec::new(),
             floor_raised: false,
             preparing: false,
+            taken_back: false,
         }
     }
 
@@ -292,6 +339,10 @@ impl Sim {
                     3 => Happening::Unhealthy {
                         reason: "died".into(),
                     },
+                    2 if self.memory.tries_an_order() => {
+                        self.taken_back = true;
+                        Happening::TakenBack
+                    }
                     _ => Happening::Passed,
                 });
             }
@@ -340,8 +391,9 @@ proptest! {
         // What is committed was proved; what was not committed left the floor alone.
         let committed = now == Some(installed(to)) && !by_hand;
         prop_assert_eq!(sim.floor_raised, committed);
-        if now != Some(installed(to)) {
-            prop_assert!(!sim.memory.held);
+        let gone_back = now != Some(installed(to));
+        if sim.memory.held {
+            prop_assert!(gone_back != by_hand && (by_hand || sim.taken_back));
         }
     }
 }

@@ -67,7 +67,7 @@ pub fn first_look(order: &Order, slot: &Slot) -> Option<String> {
         let current = slot
             .current
             .as_ref()
-            .map_or_else(String::new, |now| now.version.to_string());
+            .map_or_else(|| "nothing".to_owned(), |now| now.version.to_string());
         return Some(format!(
             "rolled back by hand: held at {current} until it is released"
         ));

@@ -363,7 +363,7 @@ pub enum DeviceRequest {
         /// How many at most.
         last: usize,
     },
-    /// Goes back to the previous version and stays there → `null`.
+    /// Goes back to the previous version and stays there; ends a probation at once → `null`, when it is done.
     Rollback {
         /// Which component.
         component: Component,

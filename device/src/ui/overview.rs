@@ -133,15 +133,18 @@ fn actions(ui: &mut Ui, scene: &Scene<'_>, model: &mut Model, state: &ComponentS
     if state.previous.is_none() && !releasable {
         return;
     }
-    let free = scene.connected && !model.is_busy(&state.component) && !is_under_way(state);
+    let free = scene.connected && !model.is_busy(&state.component);
+    let at_rest = free && !is_under_way(state);
+    // Whoever sees a new version misbehave need not wait for the end of its probation.
+    let can_go_back = at_rest || free && state.activity == Activity::Probation;
     ui.add_space(space::S);
     ui.horizontal_wrapped(|ui| {
-        if releasable && touch_button(ui, free, &words.release).clicked() {
+        if releasable && touch_button(ui, at_rest, &words.release).clicked() {
             model.queue.push(Asked::Release(state.component.clone()));
         }
         if let (Some(current), Some(previous)) = (&state.version, &state.previous) {
             let text = fill(&words.roll_back, &[previous]);
-            if touch_button(ui, free, &text).clicked() {
+            if touch_button(ui, can_go_back, &text).clicked() {
                 model.question = Some((state.component.clone(), current.clone(), previous.clone()));
             }
         }

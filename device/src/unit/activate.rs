@@ -1,25 +1,28 @@
-//! Carrying out what the state machine says, and proving a new version.
+//! Carrying out what the state machine says.
 
 use std::sync::Arc;
 
 use protocol::device::Activity;
 use protocol::{Outcome, Step, messages};
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, sleep};
 
 use super::Unit;
-use super::program::Program;
 use crate::backoff::BackOff;
-use crate::limits::{PROBATION_FAILURES, PROBATION_PROBE, RESTART_BASE, RESTART_CAP};
+use crate::limits::{RESTART_BASE, RESTART_CAP};
 use crate::machine::{Action, Attempt, Cause, Happening, Life, step};
 use crate::stage;
-use crate::supervise::health::Check;
 use crate::trust::chain;
 use crate::world::{CutOff, Point};
 
 impl Unit {
     /// Lets something happen: writes the changed slot down, then carries out what follows from it.
     pub(super) async fn happen(&mut self, first: Happening) -> Result<(), CutOff> {
+        self.carry_out(first).await?;
+        self.answer_who_took_back();
+        Ok(())
+    }
+
+    async fn carry_out(&mut self, first: Happening) -> Result<(), CutOff> {
         let mut next = Some(first);
         while let Some(happening) = next.take() {
             let (slot, actions) = match step(self.slot.clone(), happening) {
@@ -166,6 +169,9 @@ impl Unit {
             teller.tell(Step::Stopping);
         }
         self.stop_program().await;
+        if returning {
+            self.turn_away_waiting();
+        }
         // Another version: what the last one did is not held against it.
         self.wait = BackOff::new(RESTART_BASE, RESTART_CAP);
         if let Some(teller) = &teller {
@@ -191,29 +197,6 @@ impl Unit {
             && let Some(teller) = &self.teller
         {
             teller.tell(Step::Started);
-        }
-    }
-
-    /// Watches the new version through start, health and probation. None: the agent is to end first.
-    async fn prove(&mut self) -> Option<Happening> {
-        let failure = self.start_failure.take();
-        let Some(program) = &self.program else {
-            let reason = failure.unwrap_or_else(|| "it could not be started".into());
-            return Some(Happening::Unhealthy { reason });
-        };
-        let proving = async {
-            first_health(program).await?;
-            if let Some(teller) = &self.teller {
-                teller.tell(Step::Healthy);
-            }
-            probation(program).await
-        };
-        tokio::select! {
-            () = self.hub.shutdown.cancelled() => None,
-            proved = proving => Some(match proved {
-                Ok(()) => Happening::Passed,
-                Err(reason) => Happening::Unhealthy { reason: program.with_last_words(&reason) },
-            }),
         }
     }
 
@@ -286,10 +269,14 @@ impl Unit {
                 teller.tell(step);
             }
             Some(reason) => {
-                let by_hand = attempt.cause == Cause::ByHand && *outcome == Outcome::RolledBack;
-                match attempt.from.as_ref().filter(|_| by_hand) {
-                    Some(from) => {
-                        let what = format!("{} {}", self.component, from.version);
+                let by_hand = self.slot.held && *outcome == Outcome::RolledBack;
+                let gone = match attempt.cause {
+                    Cause::Order => Some(&attempt.to),
+                    Cause::ByHand => attempt.from.as_ref(),
+                };
+                match gone.filter(|_| by_hand) {
+                    Some(gone) => {
+                        let what = format!("{} {}", self.component, gone.version);
                         self.hub.bus.warn(&messages::ROLLED_BACK_BY_HAND, what, reason);
                     }
                     None => self.hub.bus.warn(&messages::INSTALL_FAILED, what, reason),
@@ -320,68 +307,6 @@ impl Unit {
             (Some(_), _) => Activity::Failing,
         };
         self.show(activity);
-    }
-}
-
-/// From the start to the first healthy answer.
-async fn first_health(program: &Program) -> Result<(), String> {
-    let check = program.check.as_ref().map_err(Clone::clone)?;
-    let mut patience = std::time::Duration::from_secs(u64::from(program.release.start_seconds));
-    if let Check::Alive(after) = check {
-        patience = patience.max(*after + PROBATION_PROBE);
-    }
-    let deadline = program.started + patience;
-    loop {
-        let why = tokio::select! {
-            exit = program.process.ended() => return Err(format!("{exit} before it was healthy")),
-            answer = check.ask(program.started) => match answer {
-                Ok(()) => return Ok(()),
-                Err(why) => why,
-            },
-        };
-        if Instant::now() >= deadline {
-            return Err(format!(
-                "it was not healthy within {} s of its start: {why}",
-                patience.as_secs()
-            ));
-        }
-        tokio::select! {
-            exit = program.process.ended() => return Err(format!("{exit} before it was healthy")),
-            () = sleep(check.pause(program.started)) => {}
-        }
-    }
-}
-
-/// From the first healthy answer on: it has to stay up and well.
-async fn probation(program: &Program) -> Result<(), String> {
-    let check = program.check.as_ref().map_err(Clone::clone)?;
-    let seconds = program.release.probation_seconds;
-    let until = Instant::now() + std::time::Duration::from_secs(u64::from(seconds));
-    let died = |exit| format!("{exit} within its first {seconds} s of good health");
-    let mut failures = 0;
-    loop {
-        let now = Instant::now();
-        if now >= until && failures == 0 {
-            return Ok(());
-        }
-        let pause = if now < until {
-            PROBATION_PROBE.min(until - now)
-        } else {
-            PROBATION_PROBE
-        };
-        let answer = tokio::select! {
-            exit = program.process.ended() => return Err(died(exit)),
-            answer = async { sleep(pause).await; check.ask(program.started).await } => answer,
-        };
-        match answer {
-            Ok(()) => failures = 0,
-            Err(why) => {
-                failures += 1;
-                if failures >= PROBATION_FAILURES {
-                    return Err(format!("it became unhealthy on probation: {why}"));
-                }
-            }
-        }
     }
 }
 

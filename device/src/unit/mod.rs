@@ -2,10 +2,11 @@
 //!
 //! The only task that touches the component's program and slot. Judging and preparing an order run beside
 //! it, so that the old version is looked after meanwhile; from stopping the old one until the new one is
-//! committed or undone it does nothing else.
+//! committed or undone it does nothing else, but hears a person who wants the old one back.
 
 mod activate;
 mod program;
+mod prove;
 
 use std::future::pending;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use crate::order::{Plan, Verdict};
 use crate::prepare::{Unprepared, judge, prepare};
 use crate::world::{CutOff, Point};
 use program::Program;
+use prove::{problem, turn_away};
 
 /// What others ask of a component.
 #[derive(Debug)]
@@ -69,6 +71,8 @@ pub struct Unit {
     /// Something could not be written or reported; when to try again.
     mend_at: Option<Instant>,
     told_end: bool,
+    /// Who rolled back a version on probation; answered when that is done.
+    took_back: Option<Reply>,
     /// The update that failed here last, and when it may be tried again.
     retry: Option<(UpdateId, Instant)>,
     retry_wait: BackOff,
@@ -131,6 +135,7 @@ impl Unit {
             restart_at: None,
             mend_at: None,
             told_end: false,
+            took_back: None,
             retry: None,
             retry_wait: BackOff::new(RETRY_BASE, RETRY_CAP),
         }
@@ -203,6 +208,14 @@ impl Unit {
             Command::RollBack(reply) => {
                 let done = self.roll_back_by_hand().await?;
                 reply.send(done).ok();
+                Ok(())
+            }
+            Command::Release(reply) if self.slot.life == Life::Preparing => {
+                let message = format!(
+                    "{} is being updated: try again when that has ended",
+                    self.component
+                );
+                turn_away(Command::Release(reply), message);
                 Ok(())
             }
             Command::Release(reply) => {
@@ -304,19 +317,14 @@ impl Unit {
     }
 
     async fn roll_back_by_hand(&mut self) -> Result<Result<(), Problem>, CutOff> {
-        let problem = |code: &str, message: String| {
-            Ok(Err(Problem {
-                code: code.to_owned(),
-                message,
-            }))
-        };
+        let refuse = |code: &str, message: String| Ok(Err(problem(code, message)));
         if self.slot.life != Life::Idle {
             let message = format!("{} is being updated: try again in a moment", self.component);
-            return problem("busy", message);
+            return refuse("busy", message);
         }
         let (Some(current), Some(previous)) = (self.slot.current.clone(), self.slot.previous.clone()) else {
             let message = format!("{} has no previous version to go back to", self.component);
-            return problem("no-previous", message);
+            return refuse("no-previous", message);
         };
         self.job = None;
         let attempt = Attempt {
@@ -345,7 +353,7 @@ impl Unit {
             "{} could not go back to {}: see the install record",
             self.component, previous.version
         );
-        problem("not-rolled-back", message)
+        refuse("not-rolled-back", message)
     }
 
     fn new_teller(&self, attempt: &Attempt) -> Arc<Teller> {

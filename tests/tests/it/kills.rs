@@ -126,6 +126,48 @@ async fn an_agent_killed_while_a_bad_version_is_tried_goes_back_unaided() {
     }
 }
 
+/// Right after a person rolled back a version that was on probation for an hour: what was begun is finished.
+#[tokio::test]
+async fn an_agent_killed_right_after_a_roll_back_on_probation_goes_back_unaided() {
+    let work = tempfile::tempdir().unwrap();
+    let site = Site::running(SiteOptions::default()).await;
+    let mut agent = site.device("north").await;
+    let first = site.release(&package(work.path(), 1, STAYS)).await;
+    agent.watch().outcome("north", first.update).await;
+    let steps = agent.watch();
+    let slow_to_end = Script {
+        version: "2.0.0",
+        body: "trap 'sleep 1; exit 0' TERM\nwhile :; do sleep 0.1; done",
+        probation: 3600,
+        ..Script::default()
+    };
+    let published = site.release(&slow_to_end.write(work.path())).await;
+    steps.device("north", Step::Healthy, "2.0.0").await;
+    let dir = agent.dir.display().to_string();
+    let order = tokio::spawn(async move {
+        let args = ["rollback", "app", "--dir", dir.as_str()];
+        e2e::process::run(&e2e::process::bin("device"), args, "", &[]).await
+    });
+    eventually(
+        "it goes back",
+        || agent.shows("app"),
+        |shown| shown == "2.0.0 rolling back",
+    )
+    .await;
+    agent.kill().await;
+    assert_ne!(
+        order.await.unwrap().code,
+        0,
+        "what is not done is not answered as done"
+    );
+    agent.start().await;
+    ends_with(&agent, 1, "after a kill on the way back").await;
+    let (outcome, reason) = site.watch().outcome("north", published.update).await;
+    assert_eq!(outcome, Outcome::RolledBack);
+    assert!(reason.unwrap().starts_with("rolled back by hand"));
+    assert!(agent.status().await.components[0].held);
+}
+
 /// The gateway and the repository at once, with a release on its way: what was accepted arrives.
 #[tokio::test]
 async fn servers_killed_right_after_the_receipt_lose_nothing() {
