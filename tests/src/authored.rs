@@ -161,6 +161,55 @@ impl Authored {
             .insert(Role::Root.versioned_file_name(version), self.root.clone());
     }
 
+    /// The name under which a role's newest file is served; none for a role that has no file here.
+    #[must_use]
+    pub fn file_of(&self, role: &Role) -> String {
+        match role {
+            Role::Root => role.versioned_file_name(self.plan.roots),
+            Role::Timestamp => role.file_name(),
+            _ if self.plan.consistent => role.versioned_file_name(self.version),
+            _ => role.file_name(),
+        }
+    }
+
+    /// Replaces a role's signed part as somebody would who has its keys, and whatever describes it as the repository
+    /// would: a change gets as far as the check that it is about. False for what has no canonical form.
+    ///
+    /// # Panics
+    /// If the repository has no such file.
+    pub fn forge(&mut self, role: &Role, signed: &Value) -> bool {
+        let Some(bytes) = self.sign_value(role, signed) else {
+            return false;
+        };
+        self.metadata.insert(self.file_of(role), bytes.clone());
+        let parent = match role {
+            Role::Root | Role::Timestamp => return true,
+            Role::Snapshot => Role::Timestamp,
+            _ => Role::Snapshot,
+        };
+        let mut above: Value =
+            serde_json::from_slice(&self.metadata[&self.file_of(&parent)]).expect("JSON of our own");
+        let entry = &mut above["signed"]["meta"][role.meta_name()];
+        if self.plan.described {
+            *entry = json!(MetaFile::of_bytes(self.version, &bytes));
+        }
+        self.forge(&parent, &above["signed"])
+    }
+
+    fn sign_value(&self, role: &Role, signed: &Value) -> Option<Vec<u8>> {
+        let message = tuf::canonical::to_bytes(signed).ok()?;
+        let signatures: Vec<Value> = self.keys[role]
+            .iter()
+            .map(|key| {
+                let sig = key.sign(&message).expect("signed");
+                let sig: String = sig.iter().map(|byte| format!("{byte:02x}")).collect();
+                json!({"keyid": key.public_key().id(), "sig": sig})
+            })
+            .collect();
+        let file = json!({"signatures": signatures, "signed": signed});
+        Some(serde_json::to_vec(&file).expect("JSON"))
+    }
+
     /// The next version of everything but the root, with new content behind the same names.
     ///
     /// # Panics

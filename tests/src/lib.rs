@@ -9,6 +9,7 @@
 pub mod authored;
 pub mod client;
 pub mod clock;
+pub mod differential;
 pub mod follow;
 pub mod forge;
 pub mod packages;

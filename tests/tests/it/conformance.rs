@@ -11,6 +11,7 @@ use http::{StatusCode, Uri};
 use tuf::UnixTime;
 
 use e2e::authored::{Algorithms, Authored, Plan};
+use e2e::differential::{case, mutants, plans};
 use e2e::process::{bin, run};
 
 struct Shelf {
@@ -195,6 +196,30 @@ async fn the_conformance_client_downloads_by_either_hash_and_refuses_other_bytes
         assert_eq!(client.download("app").await, 1, "{algorithms:?}");
         assert_eq!(client.downloaded().len(), 1);
     }
+}
+
+/// What `scripts/differential` gives to python-tuf, which is not there in CI.
+#[test]
+fn every_shape_is_accepted_and_mutants_are_judged() {
+    for plan in plans() {
+        let what = format!("{plan:?}");
+        assert_eq!(
+            case(&what, false, &Authored::new(plan, now()), now()).refused,
+            None,
+            "{what}"
+        );
+    }
+    let mut refused = 0;
+    mutants(200, 3, now(), |case| {
+        // A signed byte changed without a signature, or a file cut: nobody takes that.
+        let cut = case.what.contains(".targets.json: cut") || case.what.contains("timestamp.json: cut");
+        assert!(!cut || case.refused.is_some(), "{}", case.what);
+        refused += usize::from(case.refused.is_some());
+    });
+    assert!(
+        (100..200).contains(&refused),
+        "{refused} of 200 mutants are refused"
+    );
 }
 
 #[tokio::test]

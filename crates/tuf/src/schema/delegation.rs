@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{RoleKeys, check_keys, check_name};
+use super::{RoleKeys, check_keys, check_name, present};
 use crate::{Digest, Error, KeyId, Limits, PublicKey};
 
 /// Who else may name targets, in order of precedence.
@@ -27,10 +27,18 @@ pub struct DelegatedRole {
     /// Whether the search ends here for targets that match.
     pub terminating: bool,
     /// Shell patterns of target names; `*` and `?` stay within one path segment.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "present",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub paths: Option<Vec<String>>,
     /// Or: prefixes of the SHA-256 (hexadecimal) of the target name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "present",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub path_hash_prefixes: Option<Vec<String>>,
 }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256, Sha512};
 
-use super::positive;
+use super::{positive, present};
 use crate::{Digest, Error};
 
 /// One metadata file as its parent describes it.
@@ -16,10 +16,18 @@ pub struct MetaFile {
     #[serde(deserialize_with = "positive")]
     pub version: u64,
     /// Exactly this many bytes, when given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "present",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub length: Option<u64>,
     /// Exactly these hashes, when given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "present",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub hashes: Option<Hashes>,
 }
 

@@ -137,6 +137,14 @@ pub struct Targets {
     /// Other roles that may name targets.
     pub delegations: Option<Delegations>,
 }
+
+/// A field that may be left out, and is no `null` where it stands: others read that as a value of the wrong kind.
+fn present<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
 fn positive<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     let number = u64::deserialize(deserializer)?;
     if number == 0 {
@@ -176,7 +184,7 @@ mod wire {
         pub(super) version: u64,
         pub(super) expires: UnixTime,
         pub(super) meta: TimestampMeta,
-        #[serde(default)]
+        #[serde(default, deserialize_with = "present")]
         pub(super) signed_at: Option<UnixTime>,
     }
 
@@ -200,7 +208,7 @@ mod wire {
         pub(super) version: u64,
         pub(super) expires: UnixTime,
         pub(super) targets: BTreeMap<String, TargetFile>,
-        #[serde(default)]
+        #[serde(default, deserialize_with = "present")]
         pub(super) delegations: Option<Delegations>,
     }
 

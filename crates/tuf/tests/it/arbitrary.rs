@@ -401,3 +401,30 @@ fn a_keyid_that_is_not_the_hash_of_its_key_is_refused() {
     );
     assert_eq!(client.root().version, 1);
 }
+
+#[test]
+fn a_field_that_may_be_absent_must_not_be_null() {
+    type Bend = fn(&mut Value);
+    let cases: [(Role, Bend); 5] = [
+        (Role::Timestamp, |signed| signed["signed_at"] = Value::Null),
+        (Role::Timestamp, |signed| {
+            signed["meta"]["snapshot.json"]["length"] = Value::Null;
+        }),
+        (Role::Snapshot, |signed| {
+            signed["meta"]["targets.json"]["hashes"] = Value::Null;
+        }),
+        (Role::Targets, |signed| signed["delegations"] = Value::Null),
+        (Role::Targets, |signed| {
+            let role = json!({"name": "a", "keyids": [], "threshold": 1, "terminating": false, "paths": [],
+                "path_hash_prefixes": null});
+            signed["delegations"] = json!({"keys": {}, "roles": [role]});
+        }),
+    ];
+    for (role, bend) in cases {
+        let mut repo = Repo::new();
+        repo.bend(&role, bend);
+        let client = repo.client();
+        let (_, error) = repo.refused(client);
+        assert!(matches!(error, Error::Malformed { .. }), "{role}: {error}");
+    }
+}
