@@ -25,6 +25,9 @@ pub enum Arch {
 }
 
 impl Arch {
+    /// Every processor with a name here.
+    pub const ALL: [Self; 5] = [Self::X86_64, Self::X86, Self::Aarch64, Self::Armv7, Self::Riscv64];
+
     /// The processor an ELF file is built for, from its first 20 bytes: class, byte order and
     /// `e_machine` (System V ABI, chapter 4). `None`: no ELF, or a processor without a name here.
     pub fn of_elf(head: &[u8]) -> Option<Self> {
@@ -113,7 +116,7 @@ mod tests {
 
     #[test]
     fn names_in_json_are_those_in_messages() {
-        for arch in [Arch::X86_64, Arch::X86, Arch::Aarch64, Arch::Armv7, Arch::Riscv64] {
+        for arch in Arch::ALL {
             assert_eq!(serde_json::to_value(arch).unwrap(), arch.as_str());
         }
     }

@@ -1,13 +1,18 @@
 //! What is signed with a target: the `drover` part of its `custom` field.
 
+use std::collections::BTreeMap;
+
 use semver::VersionReq;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tuf::UnixTime;
 
 use crate::arch::Arch;
+use crate::limits;
 use crate::name::{Component, NameError, TargetPath};
+use crate::policy::{Nature, Policy};
 use crate::run::{Health, Run};
+use crate::state::State;
 use crate::text;
 use crate::version::Version;
 
@@ -44,6 +49,15 @@ pub struct Release {
     /// What it needs of the device.
     #[serde(default)]
     pub requires: Requires,
+    /// Where its data lies and in which form.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<State>,
+    /// What kind of change it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nature: Option<Nature>,
+    /// When it may be activated.
+    #[serde(default, skip_serializing_if = "Policy::is_immediate")]
+    pub policy: Policy,
     /// How it runs.
     pub run: Run,
     /// How one knows that it is well.
@@ -115,8 +129,10 @@ pub enum Form {
     Single,
 }
 
-/// What a release needs of a device.
+/// What a release needs of a device. A need that a program does not know makes the release malformed for
+/// it: what cannot be checked must not count as met.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Requires {
     /// Versions of the agent that can install it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -127,6 +143,9 @@ pub struct Requires {
     /// Bytes free on the device's disk, the release itself included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk_bytes: Option<u64>,
+    /// Versions of other components that must be installed beside it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub components: BTreeMap<Component, VersionReq>,
 }
 
 /// A release taken back by its author.
@@ -161,6 +180,14 @@ pub enum ReleaseError {
     /// The file name cannot be part of a path.
     #[error(transparent)]
     FileName(#[from] NameError),
+    /// Something in it contradicts itself.
+    #[error("the release's {table} contradicts itself: {why}")]
+    Contradiction {
+        /// Which part.
+        table: &'static str,
+        /// How.
+        why: &'static str,
+    },
     /// The reason of a withdrawal is too long or has control characters.
     #[error("the reason of the withdrawal is malformed: at most 4096 bytes of text")]
     Reason,
@@ -218,14 +245,31 @@ impl Release {
             return Err(ReleaseError::UpdateId);
         }
         self.target_path()?;
+        self.check_needs()?;
         match &self.withdrawn {
             Some(withdrawn)
-                if withdrawn.reason.len() > crate::limits::TEXT_BYTES
+                if withdrawn.reason.len() > limits::TEXT_BYTES
                     || withdrawn.reason.chars().any(|c| c.is_control() && c != '\n') =>
             {
                 Err(ReleaseError::Reason)
             }
             _ => Ok(()),
+        }
+    }
+
+    /// What `update.toml` could not say either.
+    fn check_needs(&self) -> Result<(), ReleaseError> {
+        let wrong = |table, why| Err(ReleaseError::Contradiction { table, why });
+        let components = &self.requires.components;
+        if components.len() > limits::REQUIRED_COMPONENTS || components.contains_key(&self.component) {
+            return wrong("requires", "at most 32 components, none of them itself");
+        }
+        if let Some(why) = self.state.as_ref().and_then(State::contradiction) {
+            return wrong("state", why);
+        }
+        match self.policy.contradiction() {
+            Some((_, why)) => wrong("policy", why),
+            None => Ok(()),
         }
     }
 }
@@ -262,6 +306,9 @@ mod tests {
                 agent: Some(">=0.1".parse().unwrap()),
                 ..Requires::default()
             },
+            state: None,
+            nature: None,
+            policy: Policy::default(),
             run: Run::plain(How::Exec, "bin/thermostat".parse().unwrap()),
             health: Health::Http {
                 url: "http://127.0.0.1:${PORT}/health".to_owned(),
@@ -299,7 +346,7 @@ mod tests {
 
     #[test]
     fn fields_of_the_future_are_left_alone() {
-        let custom = with("/nature", json!({"category": 3}));
+        let custom = with("/colour", json!({"category": 3}));
         assert_eq!(Release::from_custom(&custom).unwrap(), release());
     }
 
@@ -342,6 +389,20 @@ mod tests {
             ("/health", json!({"command": {"argv": []}})),
             ("/health", json!({"prayer": {}})),
             ("/requires/agent", json!("yes")),
+            ("/requires/colour", json!("red")),
+            ("/requires/components", json!({"thermostat": "1"})),
+            ("/requires/components", json!({"a/b": "1"})),
+            ("/requires/components", json!({"broker": "new"})),
+            ("/state", json!({"from": [1, 1], "to": 2})),
+            ("/state", json!({"from": [2], "to": 2})),
+            ("/state", json!({"from": [], "to": -1})),
+            ("/state", json!({"folder": "../other", "to": 1})),
+            ("/nature", json!({"category": "unit", "stillness": "silence"})),
+            ("/policy", json!({"urgency": "soak"})),
+            ("/policy", json!({"urgency": "window"})),
+            ("/policy", json!({"windows": ["always"]})),
+            ("/policy", json!({"load_below_percent": 101})),
+            ("/policy", json!({"moon": "full"})),
             ("/released", json!(12)),
             ("/description", json!("\u{1b}[2J")),
             (

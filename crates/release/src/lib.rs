@@ -20,13 +20,16 @@
 )]
 
 mod arch;
+mod archive;
 mod custom;
 mod guess;
 pub mod limits;
 mod manifest;
 mod name;
 mod pack;
+mod policy;
 mod run;
+mod state;
 mod text;
 mod unpack;
 mod version;
@@ -34,10 +37,15 @@ mod version;
 pub use arch::Arch;
 pub use custom::{Form, Kind, Release, ReleaseError, Requires, Withdrawn};
 pub use guess::{Guess, guess};
-pub use manifest::{About, Manifest, ManifestError};
+pub use manifest::{About, Fault, Manifest, ManifestError};
 pub use name::{Component, NameError, PayloadPath, TargetPath, mend_file_name};
-pub use pack::{PackError, Packed, pack};
+pub use pack::{PackError, Packed, PackedFile, pack};
+pub use policy::{Category, Nature, Otherwise, Policy, Stillness, Urgency, Window, WindowError};
 pub use run::{ExpandError, Health, How, Run, expand};
 pub use semver::VersionReq;
-pub use unpack::{Entry, FileHash, Refusal, UnpackError, UnpackLimits, read_manifest, unpack, unpack_with};
+pub use state::State;
+pub use unpack::{
+    Entry, Examined, FileHash, Refusal, UnpackError, UnpackLimits, examine, read_manifest, unpack,
+    unpack_with,
+};
 pub use version::{Version, VersionError};

@@ -44,3 +44,30 @@ pub const PACKAGE_BYTES: u64 = 8 * 1024 * 1024 * 1024;
 
 /// Piece in which files are copied: memory stays constant.
 pub const BUFFER_BYTES: usize = 64 * 1024;
+
+/// Components a release requires.
+pub const REQUIRED_COMPONENTS: usize = 32;
+
+/// Schemas of data a release can take over.
+pub const SCHEMAS: usize = 64;
+
+/// Windows of a policy.
+pub const WINDOWS: usize = 16;
+
+/// Days a policy may let a release wait: a year.
+pub const POLICY_DAYS: u32 = 365;
+
+/// Faults of an `update.toml` that are told at once.
+pub const FAULTS: usize = 20;
+
+/// The highest release counter: what every JSON reader takes for a whole number.
+pub const COUNTER: u64 = 9_007_199_254_740_991;
+
+/// Memory and disk a release may ask for: a thousand terabytes.
+pub const DEVICE_BYTES: u64 = 1_000_000_000_000_000;
+
+/// Padding behind a package's end: tar programs fill up to a record of twenty blocks.
+pub const END_BYTES: usize = 16 * 1024;
+
+/// First bytes of the program that are looked at: an ELF header.
+pub const HEAD_BYTES: usize = 512;

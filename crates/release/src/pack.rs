@@ -1,10 +1,12 @@
 //! A folder as one file, the same bytes every time.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
 use tar::{Builder, EntryType, Header};
 
 use crate::limits;
@@ -26,6 +28,19 @@ pub struct Packed {
     pub entries: usize,
     /// Bytes of the files, without headers.
     pub bytes: u64,
+    /// The files, in their order.
+    pub files: Vec<PackedFile>,
+}
+
+/// A file of a package.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PackedFile {
+    /// Its name in the package.
+    pub path: String,
+    /// Bytes.
+    pub size: u64,
+    /// Whether it may be started.
+    pub executable: bool,
 }
 
 /// Why a folder cannot be packed.
@@ -55,7 +70,7 @@ pub enum PackError {
         path: PathBuf,
     },
     /// A link, device or socket.
-    #[error("{} is neither a file nor a folder: packages hold nothing else", path.display())]
+    #[error("{} is not a plain file or folder, as it must be there: packages hold nothing else", path.display())]
     WrongType {
         /// The file.
         path: PathBuf,
@@ -65,6 +80,22 @@ pub enum PackError {
     TooLong {
         /// The path in the package.
         path: String,
+    },
+    /// Two names that differ only in case.
+    #[error("payload/{one} and payload/{two} differ only in upper and lower case: rename one")]
+    Case {
+        /// The path below `payload/`.
+        one: PayloadPath,
+        /// The other.
+        two: PayloadPath,
+    },
+    /// More bytes than a package may hold.
+    #[error("{} makes it more than {max} bytes", path.display())]
+    TooLarge {
+        /// The file that goes beyond.
+        path: PathBuf,
+        /// The limit.
+        max: u64,
     },
     /// More files than a package may hold.
     #[error("{} has more than {max} entries", path.display())]
@@ -103,12 +134,14 @@ pub enum PackError {
 /// [`PackError`]; `out` then holds part of a package.
 pub fn pack(dir: &Path, out: impl Write) -> Result<Packed, PackError> {
     let path = dir.join(MANIFEST);
-    let text = read_text(&path)?;
-    let manifest = Manifest::parse(&text)?;
+    let text = read_manifest(&path)?;
+    let manifest = Manifest::parse_bytes(&text)?;
     let payload = dir.join(PAYLOAD);
+    must_be(&payload, fs::FileType::is_dir)?;
     let mut items = Vec::new();
     collect(&payload, "", &mut items)?;
     items.sort_by(|a, b| a.name.cmp(&b.name));
+    check_names(&items)?;
     check_program(&manifest, &items)?;
 
     let mut builder = Builder::new(out);
@@ -118,7 +151,7 @@ pub fn pack(dir: &Path, out: impl Write) -> Result<Packed, PackError> {
         0o644,
         EntryType::Regular,
         text.len() as u64,
-        text.as_bytes(),
+        &text[..],
         &path,
     )?;
     append(
@@ -131,8 +164,21 @@ pub fn pack(dir: &Path, out: impl Write) -> Result<Packed, PackError> {
         &payload,
     )?;
     let mut bytes = text.len() as u64;
+    let mut files = vec![PackedFile {
+        path: MANIFEST.to_owned(),
+        size: bytes,
+        executable: false,
+    }];
     for item in &items {
-        bytes += item.add(&mut builder)?;
+        let size = item.add(&mut builder, limits::PACKAGE_BYTES - bytes)?;
+        bytes += size;
+        if !item.is_dir {
+            files.push(PackedFile {
+                path: format!("{PAYLOAD}/{}", item.name),
+                size,
+                executable: item.executable,
+            });
+        }
     }
     let finish = |source| PackError::Io {
         action: "finish the package of",
@@ -145,6 +191,7 @@ pub fn pack(dir: &Path, out: impl Write) -> Result<Packed, PackError> {
         manifest,
         entries: items.len() + 2,
         bytes,
+        files,
     })
 }
 
@@ -157,8 +204,8 @@ struct Item {
 }
 
 impl Item {
-    /// Adds this file or folder; gives its bytes.
-    fn add(&self, builder: &mut Builder<impl Write>) -> Result<u64, PackError> {
+    /// Adds this file or folder if it has at most `room` bytes; gives its bytes.
+    fn add(&self, builder: &mut Builder<impl Write>, room: u64) -> Result<u64, PackError> {
         let name = format!("{PAYLOAD}/{}", self.name);
         if self.is_dir {
             let name = format!("{name}/");
@@ -180,6 +227,12 @@ impl Item {
         };
         let file = File::open(&self.path).map_err(read)?;
         let length = file.metadata().map_err(read)?.len();
+        if length > room {
+            return Err(PackError::TooLarge {
+                path: self.path.clone(),
+                max: limits::PACKAGE_BYTES,
+            });
+        }
         let mode = if self.executable { 0o755 } else { 0o644 };
         let mut counted = Counted {
             inner: file.take(length),
@@ -244,18 +297,47 @@ fn append(
     })
 }
 
-fn read_text(path: &Path) -> Result<String, PackError> {
+/// What is packed lies in the folder itself: a link could lead anywhere.
+fn must_be(path: &Path, kind: impl FnOnce(&fs::FileType) -> bool) -> Result<(), PackError> {
+    let found = fs::symlink_metadata(path).map_err(|source| PackError::Io {
+        action: "read",
+        path: path.to_owned(),
+        source,
+    })?;
+    if kind(&found.file_type()) {
+        Ok(())
+    } else {
+        let path = path.to_owned();
+        Err(PackError::WrongType { path })
+    }
+}
+
+fn read_manifest(path: &Path) -> Result<Vec<u8>, PackError> {
+    must_be(path, fs::FileType::is_file)?;
     let failed = |source| PackError::Io {
         action: "read",
         path: path.to_owned(),
         source,
     };
-    let mut text = String::new();
+    let mut text = Vec::new();
     let file = File::open(path).map_err(failed)?;
     file.take(limits::MANIFEST_BYTES + 1)
-        .read_to_string(&mut text)
+        .read_to_end(&mut text)
         .map_err(failed)?;
     Ok(text)
+}
+
+fn check_names(items: &[Item]) -> Result<(), PackError> {
+    let mut seen = HashMap::new();
+    for item in items {
+        if let Some(two) = seen.insert(item.name.as_str().to_lowercase(), &item.name) {
+            return Err(PackError::Case {
+                one: item.name.clone(),
+                two: two.clone(),
+            });
+        }
+    }
+    Ok(())
 }
 
 fn collect(dir: &Path, below: &str, items: &mut Vec<Item>) -> Result<(), PackError> {

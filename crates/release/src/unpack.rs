@@ -1,8 +1,7 @@
-//! A package taken apart, trusting nothing in it.
+//! A package taken apart: unpacked into a folder, or only looked at.
 //!
-//! The package is signed, but its author may be careless or robbed: nothing in it can reach outside
-//! the folder it is unpacked into, or fill the disk. Only plain files and folders under `payload/`,
-//! after `update.toml`, are taken. Every refusal names the entry.
+//! Nothing in it can reach outside the folder it is unpacked into, or fill the disk; what is refused, and
+//! why, is said in `archive`.
 
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -11,13 +10,13 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
-use tar::{Archive, EntryType};
 use tuf::Digest;
 
+use crate::archive::{Archive, Item};
 use crate::limits;
 use crate::manifest::{Manifest, ManifestError};
-use crate::name::{PayloadPath, shorten};
-use crate::pack::{MANIFEST, PAYLOAD};
+use crate::pack::{PAYLOAD, PackedFile};
+use crate::run::How;
 
 /// What a package may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +49,16 @@ pub struct Entry {
     pub digest: Digest,
 }
 
+impl From<Entry> for PackedFile {
+    fn from(entry: Entry) -> Self {
+        Self {
+            path: entry.path,
+            size: entry.size,
+            executable: entry.mode & 0o111 != 0,
+        }
+    }
+}
+
 /// Why a package was refused. What had been unpacked before is left for the caller to remove.
 #[derive(Debug, thiserror::Error)]
 pub enum UnpackError {
@@ -62,20 +71,48 @@ pub enum UnpackError {
         why: Refusal,
     },
     /// Not a tar, or a damaged one.
-    #[error("the package is no tar or damaged after entry {after:?}")]
+    #[error(
+        "the package is no plain tar or damaged after entry {after:?}: {why}; make it with `admin-gui pack`"
+    )]
     Tar {
         /// The last entry that was read.
         after: String,
-        /// Why.
-        #[source]
-        source: io::Error,
+        /// What is wrong.
+        why: &'static str,
     },
+    /// It ends too early.
+    #[error("the package is cut after entry {after:?}: copy it again")]
+    Cut {
+        /// The last entry that was begun.
+        after: String,
+    },
+    /// Something lies behind its end.
+    #[error("the package goes on behind its end, after entry {after:?}: make it with `admin-gui pack`")]
+    Behind {
+        /// The last entry.
+        after: String,
+    },
+    /// Its bytes could not be read.
+    #[error("cannot read the package")]
+    Read(#[source] io::Error),
     /// The first entry is not `update.toml`.
     #[error("the package does not begin with update.toml: make it with `admin-gui pack`")]
     NoManifest,
     /// The `update.toml` in it is wrong.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+    /// `[run] program` names nothing.
+    #[error("the program {program} that update.toml names is not in it: add it or correct [run] program")]
+    NoProgram {
+        /// Its name in the package.
+        program: String,
+    },
+    /// `how = "exec"` without the permission.
+    #[error("the program {program} is not executable in it: run chmod +x on it and pack again")]
+    NotExecutable {
+        /// Its name in the package.
+        program: String,
+    },
     /// More entries than allowed.
     #[error("the package has more than {max} entries (the next is {entry:?})")]
     TooMany {
@@ -138,6 +175,18 @@ pub enum Refusal {
     /// Long names, extended attributes and the like.
     #[error("it is of an unknown kind ({0:?})")]
     Kind(char),
+    /// A number in its header is none.
+    #[error("its size or mode is no number")]
+    Number,
+    /// A folder with a size.
+    #[error("it is a folder with bytes of its own")]
+    FolderWithBytes,
+    /// Bytes between its end and the next entry.
+    #[error("there are bytes between its end and the next entry")]
+    Padding,
+    /// Another entry's name in other cases.
+    #[error("it differs from {0:?} only in upper and lower case")]
+    Case(String),
     /// The same name twice.
     #[error("its name occurs twice")]
     Twice,
@@ -198,31 +247,90 @@ pub fn unpack_with<H: FileHash>(
     hash: impl Fn() -> H,
 ) -> Result<Vec<Entry>, UnpackError> {
     check_empty(dest)?;
-    let mut unpacker = Unpacker::new(dest, *limits);
-    let mut archive = Archive::new(reader);
-    let entries = archive.entries().map_err(|e| unpacker.broken(e))?.raw(true);
-    for entry in entries {
-        let mut entry = entry.map_err(|e| unpacker.broken(e))?;
-        let header = Header::read(&entry)?;
-        unpacker.admit(&header)?;
-        if header.is_dir {
-            unpacker.make_dir(&header)?;
-        } else {
-            let mut hasher = hash();
-            unpacker.make_file(&header, &mut entry, |bytes| hasher.update(bytes))?;
-            unpacker.done.push(Entry {
-                path: header.name.clone(),
-                size: header.size,
-                mode: header.mode,
-                digest: hasher.finish(),
-            });
+    let mut archive = Archive::new(reader, *limits);
+    let mut folders = Folders {
+        dest,
+        made: HashSet::new(),
+    };
+    let mut done = Vec::new();
+    while let Some(item) = archive.next()? {
+        if item.is_dir {
+            folders.make(&item.name)?;
+            continue;
         }
-        unpacker.last = header.name;
+        if let Some((folder, _)) = item.name.rsplit_once('/') {
+            folders.make(folder)?;
+        }
+        let path = dest.join(&item.name);
+        let mut file = create(&path, item.mode)?;
+        let mut hasher = hash();
+        archive.data(&item, |bytes| {
+            hasher.update(bytes);
+            file.write_all(bytes).map_err(|e| failed("write", &path, e))
+        })?;
+        done.push(entry(item, hasher));
     }
-    if unpacker.count == 0 {
-        return Err(UnpackError::NoManifest);
+    Ok(done)
+}
+
+fn entry(item: Item, hasher: impl FileHash) -> Entry {
+    Entry {
+        path: item.name,
+        size: item.size,
+        mode: item.mode,
+        digest: hasher.finish(),
     }
-    Ok(unpacker.done)
+}
+
+/// A package that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Examined {
+    /// What its author says of it.
+    pub manifest: Manifest,
+    /// Its files, `update.toml` first.
+    pub entries: Vec<Entry>,
+    /// The program's first bytes, 512 at most.
+    pub head: Vec<u8>,
+}
+
+/// Reads a package to its end and refuses what [`unpack()`] refuses, without writing anything; and what
+/// could not run: a program that is not there or not executable.
+///
+/// # Errors
+/// [`UnpackError`] names the entry.
+pub fn examine(reader: impl Read, limits: &UnpackLimits) -> Result<Examined, UnpackError> {
+    let mut archive = Archive::new(reader, *limits);
+    let (manifest, first) = manifest_of(&mut archive)?;
+    let program = format!("{PAYLOAD}/{}", manifest.run.program);
+    let mut head = Vec::new();
+    let mut entries = vec![first];
+    while let Some(item) = archive.next()? {
+        if item.is_dir {
+            continue;
+        }
+        let mut hasher = PureSha256::default();
+        let is_program = item.name == program;
+        archive.data(&item, |bytes| {
+            hasher.update(bytes);
+            if is_program {
+                let room = limits::HEAD_BYTES - head.len();
+                head.extend(bytes.iter().take(room));
+            }
+            Ok(())
+        })?;
+        entries.push(entry(item, hasher));
+    }
+    match entries.iter().find(|entry| entry.path == program) {
+        None => Err(UnpackError::NoProgram { program }),
+        Some(entry) if manifest.run.how == How::Exec && entry.mode & 0o111 == 0 => {
+            Err(UnpackError::NotExecutable { program })
+        }
+        Some(_) => Ok(Examined {
+            manifest,
+            entries,
+            head,
+        }),
+    }
 }
 
 /// Reads the `update.toml` of a package without unpacking it; reads no further than that.
@@ -230,245 +338,44 @@ pub fn unpack_with<H: FileHash>(
 /// # Errors
 /// [`UnpackError`]: not a package, or a wrong manifest.
 pub fn read_manifest(reader: impl Read) -> Result<Manifest, UnpackError> {
-    let broken = |source| UnpackError::Tar {
-        after: String::new(),
-        source,
-    };
-    let mut archive = Archive::new(reader);
-    let mut entries = archive.entries().map_err(broken)?.raw(true);
-    let mut entry = entries.next().ok_or(UnpackError::NoManifest)?.map_err(broken)?;
-    let header = Header::read(&entry)?;
-    if header.name != MANIFEST || header.is_dir {
-        return Err(UnpackError::NoManifest);
-    }
-    if header.size > limits::MANIFEST_BYTES {
-        return Err(UnpackError::TooLarge {
-            entry: header.name,
-            max: limits::MANIFEST_BYTES,
-        });
-    }
-    let mut text = String::new();
-    entry.read_to_string(&mut text).map_err(broken)?;
-    if text.len() as u64 != header.size {
-        return Err(header.refuse(Refusal::Truncated {
-            have: text.len() as u64,
-            size: header.size,
-        }));
-    }
-    Ok(Manifest::parse(&text)?)
+    manifest_of(&mut Archive::new(reader, UnpackLimits::default())).map(|(manifest, _)| manifest)
 }
 
-/// What an entry claims to be, checked on its own.
-struct Header {
-    name: String,
-    is_dir: bool,
-    mode: u32,
-    size: u64,
-}
-
-impl Header {
-    fn read<R: Read>(entry: &tar::Entry<'_, R>) -> Result<Self, UnpackError> {
-        let bytes = entry.header().path_bytes();
-        let refuse = |why| UnpackError::Refused {
-            entry: shorten(&String::from_utf8_lossy(&bytes)),
-            why,
-        };
-        let is_dir = match entry.header().entry_type() {
-            EntryType::Regular | EntryType::Continuous => false,
-            EntryType::Directory => true,
-            EntryType::Symlink => return Err(refuse(Refusal::SymbolicLink)),
-            EntryType::Link => return Err(refuse(Refusal::HardLink)),
-            EntryType::Char | EntryType::Block | EntryType::Fifo => return Err(refuse(Refusal::Device)),
-            EntryType::GNUSparse => return Err(refuse(Refusal::Sparse)),
-            other => return Err(refuse(Refusal::Kind(char::from(other.as_byte())))),
-        };
-        let name = std::str::from_utf8(&bytes).map_err(|_| refuse(Refusal::NotUtf8))?;
-        let name = if is_dir {
-            name.strip_suffix('/').unwrap_or(name)
-        } else {
-            name
-        };
-        let path: PayloadPath = name
-            .parse()
-            .map_err(|e: crate::NameError| refuse(Refusal::Path(reason(e))))?;
-        let damaged = |source| UnpackError::Tar {
-            after: shorten(name),
-            source,
-        };
-        let executable = entry.header().mode().map_err(damaged)? & 0o111 != 0;
-        Ok(Self {
-            name: path.as_str().to_owned(),
-            is_dir,
-            mode: if executable { 0o755 } else { 0o644 },
-            size: entry.size(),
-        })
-    }
-
-    fn refuse(&self, why: Refusal) -> UnpackError {
-        UnpackError::Refused {
-            entry: shorten(&self.name),
-            why,
-        }
-    }
-}
-
-fn reason(error: crate::NameError) -> String {
-    match error {
-        crate::NameError::PayloadPath { why, .. } => why.to_owned(),
-        other => other.to_string(),
-    }
-}
-
-struct Unpacker<'a> {
-    dest: &'a Path,
-    limits: UnpackLimits,
-    count: usize,
-    bytes: u64,
-    files: HashSet<String>,
-    folders: HashSet<String>,
-    /// Folders that had an entry of their own, not only files in them.
-    named_folders: HashSet<String>,
-    last: String,
-    done: Vec<Entry>,
-}
-
-impl<'a> Unpacker<'a> {
-    fn new(dest: &'a Path, limits: UnpackLimits) -> Self {
-        Self {
-            dest,
-            limits,
-            count: 0,
-            bytes: 0,
-            files: HashSet::new(),
-            folders: HashSet::new(),
-            named_folders: HashSet::new(),
-            last: String::new(),
-            done: Vec::new(),
-        }
-    }
-
-    fn broken(&self, source: io::Error) -> UnpackError {
-        UnpackError::Tar {
-            after: shorten(&self.last),
-            source,
-        }
-    }
-
-    /// The rules that depend on what came before.
-    fn admit(&mut self, header: &Header) -> Result<(), UnpackError> {
-        self.count += 1;
-        if self.count > self.limits.entries {
-            return Err(UnpackError::TooMany {
-                entry: shorten(&header.name),
-                max: self.limits.entries,
-            });
-        }
-        self.bytes = self.bytes.saturating_add(header.size);
-        if self.bytes > self.limits.bytes {
-            return Err(UnpackError::TooLarge {
-                entry: shorten(&header.name),
-                max: self.limits.bytes,
-            });
-        }
-        if self.count == 1 {
-            if header.name != MANIFEST || header.is_dir {
-                return Err(UnpackError::NoManifest);
-            }
-            if header.size > limits::MANIFEST_BYTES {
-                return Err(UnpackError::TooLarge {
-                    entry: MANIFEST.to_owned(),
-                    max: limits::MANIFEST_BYTES,
-                });
-            }
-        } else {
-            let below = header
-                .name
-                .strip_prefix(PAYLOAD)
-                .is_some_and(|rest| rest.starts_with('/') || (rest.is_empty() && header.is_dir));
-            if header.name == MANIFEST {
-                return Err(header.refuse(Refusal::Twice));
-            }
-            if !below {
-                return Err(header.refuse(Refusal::Outside));
-            }
-        }
+fn manifest_of(archive: &mut Archive<impl Read>) -> Result<(Manifest, Entry), UnpackError> {
+    let item = archive.next()?.ok_or(UnpackError::NoManifest)?;
+    let mut bytes = Vec::new();
+    let mut hasher = PureSha256::default();
+    archive.data(&item, |piece| {
+        hasher.update(piece);
+        bytes.extend_from_slice(piece);
         Ok(())
-    }
+    })?;
+    let manifest = Manifest::parse_bytes(&bytes)?;
+    Ok((manifest, entry(item, hasher)))
+}
 
-    fn make_dir(&mut self, header: &Header) -> Result<(), UnpackError> {
-        if self.files.contains(&header.name) {
-            return Err(header.refuse(Refusal::FileAndFolder));
-        }
-        if !self.named_folders.insert(header.name.clone()) {
-            return Err(header.refuse(Refusal::Twice));
-        }
-        self.make_folders(header, &header.name)
-    }
+/// The folders below `dest`, which was empty at first.
+struct Folders<'a> {
+    dest: &'a Path,
+    made: HashSet<String>,
+}
 
-    /// Creates `name` and the folders above it, which all lie in the fresh `dest`.
-    fn make_folders(&mut self, header: &Header, name: &str) -> Result<(), UnpackError> {
+impl Folders<'_> {
+    /// Creates `name` and the folders above it.
+    fn make(&mut self, name: &str) -> Result<(), UnpackError> {
         let ends = name.match_indices('/').map(|(at, _)| at).chain([name.len()]);
         for end in ends {
             let folder = name.get(..end).unwrap_or_default();
-            if self.folders.contains(folder) {
+            if self.made.contains(folder) {
                 continue;
-            }
-            if self.files.contains(folder) {
-                return Err(header.refuse(Refusal::FileAndFolder));
             }
             let path = self.dest.join(folder);
             fs::create_dir(&path).map_err(|e| failed("create", &path, e))?;
             let mode = Permissions::from_mode(0o755);
             fs::set_permissions(&path, mode).map_err(|e| failed("set the mode of", &path, e))?;
-            self.folders.insert(folder.to_owned());
+            self.made.insert(folder.to_owned());
         }
         Ok(())
-    }
-
-    fn make_file(
-        &mut self,
-        header: &Header,
-        data: &mut impl Read,
-        mut see: impl FnMut(&[u8]),
-    ) -> Result<(), UnpackError> {
-        if self.folders.contains(&header.name) {
-            return Err(header.refuse(Refusal::FileAndFolder));
-        }
-        if !self.files.insert(header.name.clone()) {
-            return Err(header.refuse(Refusal::Twice));
-        }
-        if let Some((folder, _)) = header.name.rsplit_once('/') {
-            self.make_folders(header, folder)?;
-        }
-        let path = self.dest.join(&header.name);
-        let mut file = create(&path, header.mode)?;
-        let mut buffer = vec![0; limits::BUFFER_BYTES];
-        let mut have = 0;
-        loop {
-            let count = match data.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(count) => count,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                Err(e) => {
-                    return Err(UnpackError::Tar {
-                        after: shorten(&header.name),
-                        source: e,
-                    });
-                }
-            };
-            let bytes = buffer.get(..count).unwrap_or_default();
-            see(bytes);
-            file.write_all(bytes).map_err(|e| failed("write", &path, e))?;
-            have += count as u64;
-        }
-        if have == header.size {
-            Ok(())
-        } else {
-            Err(header.refuse(Refusal::Truncated {
-                have,
-                size: header.size,
-            }))
-        }
     }
 }
 

@@ -121,6 +121,9 @@ pub fn script(version: &str, counter: u64) -> Release {
         arch: None,
         hardware: Vec::new(),
         requires: release::Requires::default(),
+        state: None,
+        nature: None,
+        policy: release::Policy::default(),
         run: Run {
             stop_seconds: 5,
             ..Run::plain(How::Exec, "thermostat.sh".parse().unwrap())

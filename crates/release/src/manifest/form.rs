@@ -1,0 +1,336 @@
+//! `update.toml` as it is written: its tables and fields, one function each.
+
+use semver::VersionReq;
+use std::collections::BTreeMap;
+
+use super::fields::{Faults, Field, Table};
+use super::{About, Manifest, default_health};
+use crate::arch::Arch;
+use crate::custom::{self, Kind, Release, Requires};
+use crate::limits;
+use crate::name::Component;
+use crate::policy::{Category, Nature, Otherwise, Policy, Stillness, Urgency};
+use crate::run::{Health, How, Run};
+use crate::state::State;
+use crate::text;
+
+/// Reads the whole file; nothing if there are faults.
+pub(super) fn read(mut file: Table<'_>, faults: &mut Faults<'_>) -> Option<Manifest> {
+    if let Some(format) = file.need("format", "format = 1", faults)
+        && let Some(found) = format.number(u64::MAX, faults)
+        && found != u64::from(Release::FORMAT)
+    {
+        let known = Release::FORMAT;
+        faults.add(
+            file.place_of("format"),
+            format_args!("format {found} is not known: write format = {known}, or use a newer admin-gui"),
+        );
+    }
+    let component = file.need("component", "component = \"thermostat\"", faults);
+    let component = component.and_then(|field| field.parsed::<Component>(faults));
+    let version = file.need("version", "version = \"1.2.0\"", faults);
+    let version = version.and_then(|field| field.parsed(faults));
+    let counter = read_if(file.take("counter"), faults, |field, faults| {
+        field.number(limits::COUNTER, faults)
+    });
+    let kind = file
+        .take("kind")
+        .map_or(Some(Kind::App), |field| kind(&field, faults));
+    let run = file.table("run", faults);
+    if run.is_none() && !file.has("run") {
+        faults.add(
+            0,
+            "[run] is missing: add it with how = \"exec\" and program = \"NAME\"",
+        );
+    }
+    let run = read_if(run, faults, self::run);
+    let (health, start_seconds, probation_seconds) = match file.table("health", faults) {
+        Some(table) => self::health(table, faults),
+        None => (Some(default_health()), None, None),
+    };
+    let table = file.table("requires", faults);
+    let needs = table.map(|table| requires(table, component.as_ref(), faults));
+    let (arch, hardware, requires) = needs.unwrap_or_default();
+    let state = read_if(file.table("state", faults), faults, state);
+    let nature = read_if(file.table("nature", faults), faults, nature);
+    let policy = read_if(file.table("policy", faults), faults, policy);
+    let about = read_if(file.table("about", faults), faults, |table, faults| {
+        Some(about(table, faults))
+    });
+    file.finish(faults);
+    Some(Manifest {
+        component: component?,
+        version: version?,
+        counter,
+        kind: kind?,
+        run: run?,
+        health: health?,
+        start_seconds: start_seconds.unwrap_or_else(custom::default_start_seconds),
+        probation_seconds: probation_seconds.unwrap_or_else(custom::default_probation_seconds),
+        arch,
+        hardware,
+        requires,
+        state,
+        nature,
+        policy: policy.unwrap_or_default(),
+        about: about.unwrap_or_default(),
+    })
+}
+
+fn read_if<I, T>(
+    input: Option<I>,
+    faults: &mut Faults<'_>,
+    read: impl FnOnce(I, &mut Faults<'_>) -> Option<T>,
+) -> Option<T> {
+    input.and_then(|input| read(input, faults))
+}
+
+fn kind(field: &Field<'_>, faults: &mut Faults<'_>) -> Option<Kind> {
+    field.one_of(&[("app", Kind::App)], faults)
+}
+
+fn run(mut table: Table<'_>, faults: &mut Faults<'_>) -> Option<Run> {
+    let how = table.need("how", "how = \"exec\" (or \"jar\", \"python\")", faults);
+    let words = [("exec", How::Exec), ("jar", How::Jar), ("python", How::Python)];
+    let how = how.and_then(|field| field.one_of(&words, faults));
+    let program = table.need("program", "program = \"NAME\", a file below payload/", faults);
+    let program = program.and_then(|field| field.parsed(faults));
+    let args = read_if(table.take("args"), faults, |field, faults| {
+        field.texts(text::check_words, faults)
+    });
+    let env = read_if(table.take("env"), faults, |field, faults| {
+        field.variables(text::check_variables, faults)
+    });
+    let stop_seconds = read_if(table.take("stop_seconds").as_ref(), faults, seconds);
+    table.finish(faults);
+    Some(Run {
+        how: how?,
+        program: program?,
+        args: args.unwrap_or_default(),
+        env: env.unwrap_or_default(),
+        stop_seconds: stop_seconds.unwrap_or_else(Run::default_stop_seconds),
+    })
+}
+
+fn seconds(field: &Field<'_>, faults: &mut Faults<'_>) -> Option<u32> {
+    field.small(limits::SECONDS, faults)
+}
+
+type HealthFields = (Option<Health>, Option<u32>, Option<u32>);
+
+fn health(mut table: Table<'_>, faults: &mut Faults<'_>) -> HealthFields {
+    let http = table.take("http");
+    let command = table.take("command");
+    let alive = table.take("alive_seconds");
+    let said = [&http, &command, &alive].into_iter().flatten().count();
+    let health = if said > 1 {
+        faults.add(
+            table.place_of(""),
+            "[health] has several questions: keep one of `http`, `command`, `alive_seconds`",
+        );
+        None
+    } else if let Some(field) = http {
+        field
+            .checked(text::check_url, faults)
+            .map(|url| Health::Http { url })
+    } else if let Some(field) = command {
+        let argv = field.texts(text::check_command, faults);
+        argv.map(|argv| Health::Command { argv })
+    } else if let Some(field) = alive {
+        seconds(&field, faults).map(|seconds| Health::Alive { seconds })
+    } else {
+        Some(default_health())
+    };
+    let start = read_if(table.take("start_seconds").as_ref(), faults, seconds);
+    let probation = read_if(table.take("probation_seconds").as_ref(), faults, seconds);
+    table.finish(faults);
+    (health, start, probation)
+}
+
+type Needs = (Option<Arch>, Vec<String>, Requires);
+
+fn requires(mut table: Table<'_>, own: Option<&Component>, faults: &mut Faults<'_>) -> Needs {
+    let arch = read_if(table.take("arch"), faults, |field, faults| {
+        field.one_of(&Arch::ALL.map(|arch| (arch.as_str(), arch)), faults)
+    });
+    let hardware = read_if(table.take("hardware"), faults, |field, faults| {
+        field.texts(text::check_hardware, faults)
+    });
+    let agent = read_if(table.take("agent").as_ref(), faults, range);
+    let mut bytes = |key| {
+        let field = table.take(key);
+        field.and_then(|field| field.number(limits::DEVICE_BYTES, faults))
+    };
+    let (memory_bytes, disk_bytes) = (bytes("memory_bytes"), bytes("disk_bytes"));
+    let components = table.table("components", faults);
+    let components = components
+        .map(|table| required(&table, own, faults))
+        .unwrap_or_default();
+    table.finish(faults);
+    let requires = Requires {
+        agent,
+        memory_bytes,
+        disk_bytes,
+        components,
+    };
+    (arch, hardware.unwrap_or_default(), requires)
+}
+
+/// Versions that are good enough, such as `>=1.2, <3`.
+fn range(field: &Field<'_>, faults: &mut Faults<'_>) -> Option<VersionReq> {
+    field.parsed::<Range>(faults).map(|range| range.0)
+}
+
+struct Range(VersionReq);
+
+impl std::str::FromStr for Range {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse()
+            .map(Self)
+            .map_err(|error: semver::Error| format!("{error}: write versions like \">=1.2, <3\""))
+    }
+}
+
+fn required(
+    table: &Table<'_>,
+    own: Option<&Component>,
+    faults: &mut Faults<'_>,
+) -> BTreeMap<Component, VersionReq> {
+    let mut all = BTreeMap::new();
+    for (key, field) in table.entries() {
+        let range = range(&field, faults);
+        let at = key.span().start;
+        match key.get_ref().parse::<Component>() {
+            Err(error) => faults.add(at, error),
+            Ok(name) if own == Some(&name) => faults.add(
+                at,
+                format_args!(
+                    "a release of {name} cannot require {name}: what it can replace is said by [state]"
+                ),
+            ),
+            Ok(name) => all.extend(range.map(|range| (name, range))),
+        }
+    }
+    if all.len() > limits::REQUIRED_COMPONENTS {
+        faults.add(
+            table.place_of(""),
+            "more than 32 components are required: require fewer",
+        );
+    }
+    all
+}
+
+fn state(mut table: Table<'_>, faults: &mut Faults<'_>) -> Option<State> {
+    let folder = read_if(table.take("folder"), faults, |field, faults| field.parsed(faults));
+    let from = read_if(table.take("from"), faults, |field, faults| {
+        field.list_of("[1, 2]", faults, |field, faults| field.small(u32::MAX, faults))
+    });
+    let to = table.need("to", "to = 1, the schema that this version writes", faults);
+    let to = to.and_then(|field| field.small(u32::MAX, faults));
+    let state = State {
+        folder,
+        from: from.unwrap_or_default(),
+        to: to?,
+    };
+    if let Some(wrong) = state.contradiction() {
+        faults.add(table.place_of("from"), format_args!("`from`: {wrong}"));
+    }
+    table.finish(faults);
+    Some(state)
+}
+
+fn nature(mut table: Table<'_>, faults: &mut Faults<'_>) -> Option<Nature> {
+    let categories = [
+        ("unit", Category::Unit),
+        ("protocol", Category::Protocol),
+        ("data", Category::Data),
+        ("algorithm", Category::Algorithm),
+        ("disk", Category::Disk),
+        ("hardware", Category::Hardware),
+    ];
+    let stillness = [
+        ("none", Stillness::None),
+        ("unit", Stillness::Unit),
+        ("protocol", Stillness::Protocol),
+        ("data", Stillness::Data),
+        ("system", Stillness::System),
+        ("reboot", Stillness::Reboot),
+    ];
+    let category = table.need("category", "category = \"unit\"", faults);
+    let category = category.and_then(|field| field.one_of(&categories, faults));
+    let still = table.need("stillness", "stillness = \"unit\"", faults);
+    let still = still.and_then(|field| field.one_of(&stillness, faults));
+    table.finish(faults);
+    Some(Nature {
+        category: category?,
+        stillness: still?,
+    })
+}
+
+fn policy(mut table: Table<'_>, faults: &mut Faults<'_>) -> Option<Policy> {
+    let urgencies = [
+        ("immediate", Urgency::Immediate),
+        ("idle", Urgency::Idle),
+        ("window", Urgency::Window),
+        ("soak", Urgency::Soak),
+        ("by-hand", Urgency::ByHand),
+    ];
+    let ends = [
+        ("ask", Otherwise::Ask),
+        ("install", Otherwise::Install),
+        ("refuse", Otherwise::Refuse),
+    ];
+    let urgency = read_if(table.take("urgency"), faults, |f, faults| {
+        f.one_of(&urgencies, faults)
+    });
+    let windows = read_if(table.take("windows"), faults, |field, faults| {
+        field.list_of("[\"22:00-04:00\"]", faults, Field::parsed)
+    });
+    let otherwise = read_if(table.take("otherwise"), faults, |f, faults| {
+        f.one_of(&ends, faults)
+    });
+    let mut small = |key| table.take(key).and_then(|f| f.small(u32::MAX, faults));
+    let (soak_days, wait_hours) = (small("soak_days"), small("wait_hours"));
+    let mut percent = |key| table.take(key).and_then(|f| f.small(u8::MAX.into(), faults));
+    let (load, power) = (percent("load_below_percent"), percent("power_above_percent"));
+    let mut label = |key| table.take(key).and_then(|f| f.checked(text::check_label, faults));
+    let (place, interlock) = (label("place"), label("interlock"));
+    let policy = Policy {
+        urgency: urgency.unwrap_or_default(),
+        soak_days,
+        windows: windows.unwrap_or_default(),
+        load_below_percent: load.and_then(|n| u8::try_from(n).ok()),
+        power_above_percent: power.and_then(|n| u8::try_from(n).ok()),
+        place,
+        interlock,
+        wait_hours,
+        otherwise: otherwise.unwrap_or_default(),
+    };
+    if let Err(wrong) = text::check_windows(&policy.windows) {
+        faults.add(table.place_of("windows"), format_args!("`windows`: {wrong}"));
+    }
+    if let Some((field, wrong)) = policy.contradiction() {
+        faults.add(table.place_of(field), format_args!("`{field}`: {wrong}"));
+    }
+    table.finish(faults);
+    Some(policy)
+}
+
+fn about(mut table: Table<'_>, faults: &mut Faults<'_>) -> About {
+    let mut text = |key| {
+        table
+            .take(key)
+            .and_then(|field| field.checked(text::check_text, faults))
+    };
+    let about = About {
+        vendor: text("vendor"),
+        developer: text("developer"),
+        location: text("location"),
+        license: text("license"),
+        description: text("description"),
+    };
+    table.finish(faults);
+    about
+}
