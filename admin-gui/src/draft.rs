@@ -8,10 +8,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use durable::StoreError;
-use release::{Arch, Component, Form, Guess, Health, How, Manifest, PayloadPath, Run, Version};
+use release::{Arch, Component, Form, Guess, Health, How, Manifest, PackedFile, PayloadPath, Run, Version};
 use tuf::Digest;
 
-use crate::package::{Counted, Trial, keep};
+use crate::limits::READ_BUFFER;
+use crate::package::{Counted, keep};
 use crate::progress::Sink;
 use crate::reading::{Hashed, Seen, Stoppable, hash, read_head};
 use crate::stop::{Stop, Stopped};
@@ -88,6 +89,8 @@ pub struct Draft {
     pub found_arch: Option<Arch>,
     /// The processor that the author named.
     pub named_arch: Option<Arch>,
+    /// The files of a package, as far as they could be read; empty for a file on its own.
+    pub files: Vec<PackedFile>,
     /// What is wrong with the content.
     pub faults: Vec<String>,
     seen: Seen,
@@ -143,11 +146,21 @@ impl Draft {
         sink: &Sink,
         stop: &Stop,
     ) -> Result<Self, DraftError> {
+        let mut draft = Self::look(path, options, sink, stop)?;
+        draft.keep(drafts, stop)?;
+        Ok(draft)
+    }
+
+    /// The same without keeping a packed folder: for a look at it, not for publishing.
+    ///
+    /// # Errors
+    /// As for [`Self::read`].
+    pub fn look(path: &Path, options: &Options, sink: &Sink, stop: &Stop) -> Result<Self, DraftError> {
         let meta = std::fs::metadata(path).map_err(|source| DraftError::read(path, source))?;
         if meta.is_dir() {
-            Self::read_folder(path, options, drafts, sink, stop)
+            Self::read_folder(path, options, sink, stop)
         } else if meta.is_file() {
-            Self::read_file(path, meta.len(), options, drafts, (sink, stop))
+            Self::read_file(path, meta.len(), options, (sink, stop))
         } else {
             Err(DraftError::Kind(path.to_owned()))
         }
@@ -169,7 +182,6 @@ impl Draft {
         path: &Path,
         length: u64,
         options: &Options,
-        drafts: &Path,
         (sink, stop): (&Sink, &Stop),
     ) -> Result<Self, DraftError> {
         let read = if length > protocol::limits::MAX_TARGET {
@@ -196,6 +208,7 @@ impl Draft {
             is_elf: false,
             found_arch: None,
             named_arch: options.arch,
+            files: Vec::new(),
             faults: Vec::new(),
             seen: read.seen,
         };
@@ -203,7 +216,7 @@ impl Draft {
             draft.faults.push("the file is empty".to_owned());
         }
         if guess.form == Form::Package && draft.length <= protocol::limits::MAX_TARGET {
-            draft.take_package(options, drafts, stop)?;
+            draft.take_package(options, stop)?;
         } else {
             draft.take_single(options, &guess, &read.head);
         }
@@ -253,55 +266,37 @@ impl Draft {
         self.manifest = Some(manifest);
     }
 
-    /// A tar that is a package already: unpacked once for trial, as a device will.
-    fn take_package(&mut self, options: &Options, drafts: &Path, stop: &Stop) -> Result<(), DraftError> {
+    /// A tar that is a package already: read to its end, by the rules of a device.
+    fn take_package(&mut self, options: &Options, stop: &Stop) -> Result<(), DraftError> {
         let open = || {
             let inner = File::open(&self.file).map_err(|source| DraftError::read(&self.file, source))?;
-            Ok::<_, DraftError>(Stoppable { inner, stop })
+            Ok::<_, DraftError>(io::BufReader::with_capacity(
+                READ_BUFFER,
+                Stoppable { inner, stop },
+            ))
         };
-        let manifest = match release::read_manifest(open()?) {
-            Ok(manifest) => manifest,
-            Err(error) => {
-                stop.check()?;
-                self.faults.push(chain(&error));
-                return Ok(());
-            }
-        };
-        let trial = Trial::new(drafts, &self.digest)?;
-        let run = &manifest.run;
-        match release::unpack(open()?, &trial.dir, &release::UnpackLimits::default()) {
-            Ok(entries) => {
-                let name = format!("payload/{}", run.program);
-                match entries.iter().find(|entry| entry.path == name) {
-                    None => self.faults.push(format!("the program {name} is not in it")),
-                    Some(entry) if run.how == How::Exec && entry.mode & 0o111 == 0 => {
-                        self.faults
-                            .push(format!("the program {name} is not executable in it"));
-                    }
-                    Some(_) => {
-                        let path = trial.dir.join(name);
-                        let head = read_head(&path).map_err(|source| DraftError::Read { path, source })?;
-                        self.look_at_program(&head);
-                    }
-                }
+        match release::examine(open()?, &release::UnpackLimits::default()) {
+            Ok(examined) => {
+                self.look_at_program(&examined.head);
+                self.files = examined.entries.into_iter().map(PackedFile::from).collect();
+                self.take_manifest(options, examined.manifest);
             }
             Err(_) if stop.is_stopped() => return Err(Stopped.into()),
-            Err(release::UnpackError::Io { path, source, .. }) => {
-                return Err(DraftError::Read { path, source });
+            Err(release::UnpackError::Read(source)) => {
+                return Err(DraftError::read(&self.file, source));
             }
-            Err(error) => self.faults.push(chain(&error)),
+            Err(error) => {
+                self.faults.push(chain(&error));
+                // For the other checks: what it calls itself.
+                if let Ok(manifest) = release::read_manifest(open()?) {
+                    self.take_manifest(options, manifest);
+                }
+            }
         }
-        self.take_manifest(options, manifest);
         Ok(())
     }
 
-    fn read_folder(
-        path: &Path,
-        options: &Options,
-        drafts: &Path,
-        sink: &Sink,
-        stop: &Stop,
-    ) -> Result<Self, DraftError> {
+    fn read_folder(path: &Path, options: &Options, sink: &Sink, stop: &Stop) -> Result<Self, DraftError> {
         let name = path
             .file_name()
             .map(|name| name.to_string_lossy().into_owned())
@@ -320,6 +315,7 @@ impl Draft {
             is_elf: false,
             found_arch: None,
             named_arch: None,
+            files: Vec::new(),
             faults: Vec::new(),
             seen: Seen::nothing(),
         };
@@ -347,15 +343,21 @@ impl Draft {
             component, version, ..
         } = &packed.manifest;
         draft.file_name = release::mend_file_name(&format!("{component}_{version}.tar"));
-        draft.file = keep(path, draft.digest, draft.length, drafts, stop)?;
-        let meta = std::fs::metadata(&draft.file);
-        let meta = meta.map_err(|source| DraftError::Read {
-            path: draft.file.clone(),
-            source,
-        })?;
-        draft.seen = Seen::of(&meta);
+        draft.files = packed.files;
         draft.take_manifest(options, packed.manifest);
         Ok(draft)
+    }
+
+    /// Puts the bytes of a folder where they can be uploaded from.
+    fn keep(&mut self, drafts: &Path, stop: &Stop) -> Result<(), DraftError> {
+        // A folder whose file has no name could not be packed.
+        if !self.source.is_dir() || self.file_name.is_empty() {
+            return Ok(());
+        }
+        self.file = keep(&self.source, self.digest, self.length, drafts, stop)?;
+        let meta = std::fs::metadata(&self.file).map_err(|source| DraftError::read(&self.file, source))?;
+        self.seen = Seen::of(&meta);
+        Ok(())
     }
 
     /// What stands in a package counts; options may repeat it, not change it.

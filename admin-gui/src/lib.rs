@@ -22,6 +22,7 @@ pub mod desk;
 pub mod draft;
 pub mod fleet;
 pub mod init;
+pub mod inspect;
 pub mod keyring;
 pub mod keys;
 pub mod limits;

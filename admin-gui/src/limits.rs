@@ -117,3 +117,6 @@ pub const WINDOW_KEEP_MINUTES: u32 = 15;
 /// Characters of a name, a version or an address typed into the author's window: more than any that is accepted, so
 /// that one too long is refused with a reason and not cut in silence.
 pub const WINDOW_FIELD: usize = 400;
+
+/// Bytes of a package that are read at once while it is looked at.
+pub(crate) const READ_BUFFER: usize = 256 * 1024;

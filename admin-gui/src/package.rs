@@ -1,6 +1,5 @@
-//! Folders as packages: packed into `drafts/` or into a file, and unpacked for trial.
+//! Folders as packages: packed into `drafts/` or into a file.
 
-use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -11,40 +10,6 @@ use crate::draft::DraftError;
 use crate::limits::DRAFTS;
 use crate::progress::{Progress, Sink};
 use crate::stop::Stop;
-
-/// A folder to unpack into for trial. Gone when dropped; one that a killed run left is removed by the next.
-pub(crate) struct Trial {
-    pub(crate) dir: PathBuf,
-    _lock: File,
-}
-
-impl Trial {
-    pub(crate) fn new(drafts: &Path, digest: &Digest) -> Result<Self, DraftError> {
-        let read = |path: &Path| {
-            let path = path.to_owned();
-            |source| DraftError::Read { path, source }
-        };
-        for entry in std::fs::read_dir(drafts).map_err(read(drafts))?.flatten() {
-            let path = entry.path();
-            let is_trial = path.extension().is_some_and(|ending| ending == "trial");
-            if is_trial && File::open(&path).is_ok_and(|dir| dir.try_lock().is_ok()) {
-                durable::remove_tree(&path)?;
-            }
-        }
-        let dir = drafts.join(format!("{digest}.{}.trial", std::process::id()));
-        durable::create_dir(&dir, 0o700)?;
-        let lock = File::open(&dir).map_err(read(&dir))?;
-        lock.lock().map_err(read(&dir))?;
-        Ok(Self { dir, _lock: lock })
-    }
-}
-
-impl Drop for Trial {
-    fn drop(&mut self) {
-        // What stays is removed by the next trial.
-        let _ = durable::remove_tree(&self.dir);
-    }
-}
 
 /// Packs again, into the store; the store refuses if the folder has changed meanwhile.
 pub(crate) fn keep(

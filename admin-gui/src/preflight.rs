@@ -22,6 +22,17 @@ pub enum Verdict {
     Open,
 }
 
+impl Verdict {
+    /// A sign for a list.
+    pub(crate) fn mark(self) -> &'static str {
+        match self {
+            Self::Passed => "✓",
+            Self::Refused => "✗",
+            Self::Open => "–",
+        }
+    }
+}
+
 /// One check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
@@ -105,12 +116,7 @@ impl std::fmt::Display for Preflight {
             or(self.processor.map(|arch| arch.to_string()), "any")
         )?;
         for check in &self.checks {
-            let mark = match check.verdict {
-                Verdict::Passed => "✓",
-                Verdict::Refused => "✗",
-                Verdict::Open => "–",
-            };
-            writeln!(f, "  {mark} {:<9} {}", check.id, check.text)?;
+            writeln!(f, "  {} {:<9} {}", check.verdict.mark(), check.id, check.text)?;
         }
         Ok(())
     }
@@ -143,14 +149,20 @@ pub fn preflight(draft: &Draft, catalogue: &Catalogue) -> Preflight {
             released: listed.release.released,
         }),
         counter,
-        checks: vec![
+        checks: [
             exists(draft, catalogue),
             newer(draft, catalogue, counter, counted),
-            form(draft),
-            size(draft),
-            processor(draft, current.map(|listed| &listed.release)),
-        ],
+        ]
+        .into_iter()
+        .chain(content(draft, current.map(|listed| &listed.release)))
+        .collect(),
     }
+}
+
+/// The checks that need no repository; `current` is the release that devices run now, if that is known.
+#[must_use]
+pub fn content(draft: &Draft, current: Option<&Release>) -> Vec<Check> {
+    vec![form(draft), size(draft), processor(draft, current)]
 }
 
 fn passed(id: &'static str, text: impl Into<String>) -> Check {

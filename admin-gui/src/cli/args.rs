@@ -34,6 +34,8 @@ pub enum Command {
     Publish(Publish),
     /// Make a package of a folder with update.toml and payload/, without publishing it
     Pack(Pack),
+    /// Show what a file or folder is, what is in it and what a device will do with it; no site is needed
+    Inspect(Inspect),
     /// Show what was published from here
     History(History),
     /// Show current versions, the state of the repository and what the devices made of it
@@ -321,9 +323,25 @@ impl From<HowWord> for How {
 pub struct Pack {
     /// The folder
     pub folder: PathBuf,
-    /// The file to make; it must not exist
+    /// The file to make; it must not exist. Default: COMPONENT_VERSION.tar here
     #[arg(long, short, value_name = "FILE")]
-    pub out: PathBuf,
+    pub out: Option<PathBuf>,
+    /// Print JSON for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `inspect`.
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// A program, a package, or a folder with update.toml and payload/
+    pub path: PathBuf,
+    /// Print JSON for programs
+    #[arg(long)]
+    pub json: bool,
+    /// About a single file.
+    #[command(flatten)]
+    pub release: ReleaseOptions,
 }
 
 /// `history`.

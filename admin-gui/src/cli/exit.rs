@@ -20,6 +20,7 @@ use crate::draft::DraftError;
 use crate::init::InitError;
 use crate::keyring::{NewKeyError, PublicFileError};
 use crate::maintain::{RecoverError, RenewError};
+use crate::package::PackFileError;
 use crate::passphrase::PassphraseError;
 use crate::publish::PublishError;
 use crate::repository::ClientError;
@@ -61,6 +62,11 @@ fn of(cause: &(dyn Error + 'static)) -> Option<u8> {
         .or_else(|| cause.is::<PublicFileError>().then_some(KEY))
         .or_else(|| cause.is::<super::Trouble>().then_some(UNREACHED))
         .or_else(|| (cause.is::<PassphraseError>() || cause.is::<KeyError>()).then_some(KEY))
+        .or_else(|| cause.is::<super::package::Refused>().then_some(CHECK))
+        .or_else(|| match cause.downcast_ref()? {
+            PackFileError::Folder(_) => Some(CHECK),
+            PackFileError::Write { .. } => Some(DISK),
+        })
         .or_else(|| cause.is::<DraftError>().then_some(DISK))
         .or_else(|| (cause.is::<durable::Error>() || cause.is::<durable::TrustError>()).then_some(DISK))
 }

@@ -3,6 +3,7 @@
 pub mod args;
 mod exit;
 pub mod keys;
+mod package;
 pub mod root;
 mod show;
 pub mod team;
@@ -58,11 +59,16 @@ pub fn main() -> ExitCode {
             let code = exit::code(&error);
             let text = one_line(&error);
             if wants_json {
+                let inspection = error.downcast_ref().map(|package::Refused(found)| found);
                 let report = match error.downcast_ref() {
                     Some(PublishError::Preflight(report)) => Some(report),
                     _ => None,
                 };
-                print_json(&json!({ "error": text, "exit_code": code, "preflight": report }));
+                let mut told = json!({ "error": text, "exit_code": code, "preflight": report });
+                if let (Some(found), Some(told)) = (inspection, told.as_object_mut()) {
+                    told.insert("inspection".to_owned(), json!(found));
+                }
+                print_json(&told);
             }
             eprintln!("admin-gui: {text}");
             ExitCode::from(code)
@@ -94,16 +100,8 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Init(args) => new_site(args),
         Command::Publish(args) => runtime.block_on(publish(args)),
-        Command::Pack(args) => {
-            let packed = crate::package::pack(&args.folder, &args.out)?;
-            println!(
-                "{}: {} entries, {} bytes in files",
-                args.out.display(),
-                packed.entries,
-                packed.bytes
-            );
-            Ok(())
-        }
+        Command::Pack(args) => package::pack(&args),
+        Command::Inspect(args) => package::inspect(&args),
         Command::History(args) => show::history(&args),
         Command::Status(common) => runtime.block_on(async {
             let status = open(&common)?.status().await?;
@@ -350,7 +348,9 @@ fn wants_json(command: &Command) -> bool {
     match command {
         #[cfg(feature = "gui")]
         Command::Window(_) => false,
-        Command::Pack(_) | Command::Serve(_) | Command::NewKey(_) => false,
+        Command::Serve(_) | Command::NewKey(_) => false,
+        Command::Pack(args) => args.json,
+        Command::Inspect(args) => args.json,
         Command::Root(command) => command.wants_json(),
         Command::Team(command) => command.wants_json(),
         Command::Init(args) => args.json,

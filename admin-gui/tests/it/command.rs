@@ -145,7 +145,7 @@ fn pack_makes_what_publishing_the_folder_would_send() {
     let site = Site::new();
     let folder = site.folder("heater", &crate::site::manifest("1.0"));
     let out = site.temp.path().join("heater.tar");
-    let words = ["pack", folder.to_str().unwrap(), "--out", out.to_str().unwrap()];
+    let words = ["pack", folder.to_str().unwrap(), "-o", out.to_str().unwrap()];
     assert!(run(&words, "").status.success());
     let desk = site.desk("https://127.0.0.1:1");
     let (packed, direct) = (

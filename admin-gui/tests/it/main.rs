@@ -17,6 +17,7 @@ mod checks;
 mod command;
 mod fake;
 mod init;
+mod inspect;
 mod maintain;
 mod proxy;
 mod publish;
