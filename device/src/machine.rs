@@ -476,6 +476,15 @@ impl Slot {
 }
 
 impl Life {
+    /// Whether the attempt's release may come to run without another order.
+    #[must_use]
+    pub fn may_come_to_run(&self) -> bool {
+        matches!(
+            self,
+            Self::Staged | Self::Switching | Self::Trying | Self::Returning
+        )
+    }
+
     /// Whether a slot that enters this life must be on disk before the driver goes on: towards the new
     /// version nothing happens that is not written down; on the way back the old version comes first.
     #[must_use]

@@ -1,8 +1,10 @@
 //! An order as a compare-and-swap: ready, already done, or refused with a reason. Pure.
 
+use std::collections::BTreeMap;
+
 use protocol::Stamp;
 use protocol::device::Order;
-use release::{Arch, Form, Release, Version};
+use release::{Arch, Component, Form, Release, Version, VersionReq};
 
 use crate::limits::DISK_RESERVE;
 use crate::machine::{Attempt, Cause, Installed, Slot};
@@ -25,8 +27,24 @@ pub struct Facts {
     pub arrived_bytes: u64,
     /// Counter below which nothing of this component is installed.
     pub floor: u64,
+    /// What else is installed.
+    pub neighbours: Neighbours,
+    /// The schema of the data that the running version keeps; none: nothing runs.
+    pub schema: Option<u32>,
     /// Now.
     pub now: Stamp,
+}
+
+/// The other components of this device.
+pub type Neighbours = BTreeMap<Component, Vec<Neighbour>>;
+
+/// A release of another component that runs, or is about to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Neighbour {
+    /// Its version.
+    pub version: Version,
+    /// What it requires of others; empty if its record cannot be read.
+    pub requires: BTreeMap<Component, VersionReq>,
 }
 
 /// The answer to an order.
@@ -204,9 +222,66 @@ fn objection(slot: &Slot, found: &Found, facts: &Facts) -> Option<String> {
             facts.memory_bytes
         ));
     }
+    if !release.policy.is_immediate() {
+        return Some(format!(
+            "its author wants it installed {}: this agent installs at once only",
+            release.policy
+        ));
+    }
+    if let Some(reason) = misfit(release, &facts.neighbours).or_else(|| strange_data(release, facts)) {
+        return Some(reason);
+    }
     let room = room_needed(found, facts);
     (room > facts.free_bytes)
         .then(|| format!("the disk has {} bytes free, {room} are needed", facts.free_bytes))
+}
+
+/// Why a release does not go together with the other components, whichever of their versions comes to run.
+#[must_use]
+pub fn misfit(release: &Release, neighbours: &Neighbours) -> Option<String> {
+    for (name, wanted) in &release.requires.components {
+        let here = neighbours.get(name).map(Vec::as_slice).unwrap_or_default();
+        if here.is_empty() {
+            return Some(format!(
+                "it requires {name} {wanted}, which is not installed here"
+            ));
+        }
+        if let Some(other) = here.iter().find(|other| !wanted.matches(other.version.semver())) {
+            return Some(format!("it requires {name} {wanted}, here is {}", other.version));
+        }
+    }
+    for (name, here) in neighbours {
+        for other in here {
+            let wanted = other.requires.get(&release.component);
+            if let Some(wanted) = wanted.filter(|wanted| !wanted.matches(release.version.semver())) {
+                let version = &other.version;
+                return Some(format!(
+                    "{name} {version}, which is here, requires {} {wanted}",
+                    release.component
+                ));
+            }
+        }
+    }
+    None
+}
+
+/// Why the data of the running version do not suit a release. A release without a schema has schema 0.
+fn strange_data(release: &Release, facts: &Facts) -> Option<String> {
+    let here = facts.schema?;
+    let state = release.state.clone().unwrap_or_default();
+    if !state.reads(here) {
+        let readable = state.readable();
+        return Some(format!(
+            "the data here have schema {here}, it takes over {readable}"
+        ));
+    }
+    // Going back needs the data as they were.
+    (state.to != here).then(|| {
+        format!(
+            "it changes the data's schema from {here} to {}: this agent cannot save them first",
+            state.to
+        )
+    })
 }
 
 /// Bytes that installing takes: a package lies there twice until it is unpacked, a single file once.
@@ -218,4 +293,98 @@ fn room_needed(found: &Found, facts: &Facts) -> u64 {
     let missing = found.length.saturating_sub(facts.arrived_bytes);
     let needed = missing.saturating_add(unpacked).saturating_add(DISK_RESERVE);
     needed.max(found.release.requires.disk_bytes.unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use release::{Component, Form, How, Manifest, Run};
+    use tuf::UnixTime;
+
+    fn name(text: &str) -> Component {
+        text.parse().unwrap()
+    }
+
+    fn release(component: &str, version: u64, requires: &[(&str, &str)]) -> Release {
+        let run = Run::plain(How::Exec, "x".parse().unwrap());
+        let mut manifest = Manifest::new(name(component), Version::new(version, 0, 0), run);
+        manifest.requires.components = needs(requires);
+        manifest.release("0".repeat(32), 1, Form::Single, "x".into(), UnixTime(0))
+    }
+
+    fn needs(requires: &[(&str, &str)]) -> BTreeMap<Component, VersionReq> {
+        let needs = requires.iter();
+        needs
+            .map(|(other, range)| (name(other), range.parse().unwrap()))
+            .collect()
+    }
+
+    fn here(version: u64, requires: &[(&str, &str)]) -> Neighbour {
+        Neighbour {
+            version: Version::new(version, 0, 0),
+            requires: needs(requires),
+        }
+    }
+
+    #[test]
+    fn what_does_not_go_together_is_named() {
+        let broker = |versions: Vec<Neighbour>| Neighbours::from([(name("broker"), versions)]);
+        for (release, neighbours, right) in [
+            (release("app", 1, &[]), broker(vec![here(1, &[])]), None),
+            (
+                release("app", 1, &[("broker", ">=2")]),
+                broker(vec![here(2, &[])]),
+                None,
+            ),
+            (
+                release("app", 1, &[("broker", ">=2")]),
+                Neighbours::new(),
+                Some("it requires broker >=2, which is not installed here"),
+            ),
+            (
+                release("app", 1, &[("broker", ">=2")]),
+                broker(Vec::new()),
+                Some("it requires broker >=2, which is not installed here"),
+            ),
+            (
+                release("app", 1, &[("broker", ">=2")]),
+                broker(vec![here(1, &[])]),
+                Some("it requires broker >=2, here is 1.0.0"),
+            ),
+            (
+                // While broker is on its way from 1 to 2, either may come to run.
+                release("app", 1, &[("broker", ">=2")]),
+                broker(vec![here(1, &[]), here(2, &[])]),
+                Some("it requires broker >=2, here is 1.0.0"),
+            ),
+            (
+                release("app", 3, &[]),
+                broker(vec![here(1, &[("app", "<3")])]),
+                Some("broker 1.0.0, which is here, requires app <3"),
+            ),
+            (
+                release("app", 3, &[]),
+                broker(vec![here(1, &[]), here(2, &[("app", "<3")])]),
+                Some("broker 2.0.0, which is here, requires app <3"),
+            ),
+        ] {
+            assert_eq!(misfit(&release, &neighbours).as_deref(), right);
+        }
+    }
+
+    /// Every pair of two components' versions and ranges, against numbers compared by hand.
+    #[test]
+    fn a_release_fits_exactly_where_the_numbers_say_so() {
+        for code in 0..4u64.pow(5) {
+            let digit = |place: u32| code / 4u64.pow(place) % 4;
+            let (app, old, new) = (digit(0), digit(1), digit(2));
+            let (lowest, highest) = (digit(3), digit(4));
+            let release = release("app", app, &[("broker", &format!(">={lowest}"))]);
+            let limit = format!("<={highest}");
+            let broker = vec![here(old, &[]), here(new, &[("app", &limit)])];
+            let fits = old >= lowest && new >= lowest && app <= highest;
+            let found = misfit(&release, &Neighbours::from([(name("broker"), broker)]));
+            assert_eq!(found.is_none(), fits, "{code}: {found:?}");
+        }
+    }
 }

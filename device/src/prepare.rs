@@ -5,6 +5,7 @@ use std::sync::Arc;
 use durable::StoreError;
 use protocol::device::{Activity, Order};
 use protocol::{Step, messages};
+use release::Component;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tuf::Digest;
@@ -16,7 +17,7 @@ use crate::hub::Hub;
 use crate::limits::{BACK_OFF_BASE, BACK_OFF_CAP, DOWNLOAD_TRIES};
 use crate::machine::Slot;
 use crate::machine_info::{agent_version, free_bytes, memory_bytes};
-use crate::order::{Facts, Plan, Verdict, consider, first_look};
+use crate::order::{Facts, Neighbour, Neighbours, Plan, Verdict, consider, first_look};
 use crate::stage::{self, StageError};
 use crate::trust::{TrustFault, chain};
 
@@ -30,7 +31,7 @@ pub struct Unprepared {
 }
 
 /// Judges an order by newly verified metadata; with the digest of its target, once that is known.
-pub async fn judge(hub: &Hub, order: &Order, slot: &Slot) -> (Verdict, Option<Digest>) {
+pub async fn judge(hub: &Arc<Hub>, order: &Order, slot: &Slot) -> (Verdict, Option<Digest>) {
     if let Some(reason) = first_look(order, slot) {
         return (Verdict::Refused(reason), None);
     }
@@ -41,7 +42,10 @@ pub async fn judge(hub: &Hub, order: &Order, slot: &Slot) -> (Verdict, Option<Di
         Ok(found) => found,
         Err(fault) => return (Verdict::Refused(chain(&fault)), None),
     };
+    let (neighbours, schema) = surroundings(hub, &order.component).await;
     let facts = Facts {
+        neighbours,
+        schema,
         agent: agent_version(),
         arch: release::Arch::here(),
         hardware: hub.settings.hardware.clone(),
@@ -55,6 +59,40 @@ pub async fn judge(hub: &Hub, order: &Order, slot: &Slot) -> (Verdict, Option<Di
         now: mtls::stamp(),
     };
     (consider(order, slot, &found, &facts), Some(found.digest))
+}
+
+/// What else is installed here, and the schema of the component's own data.
+pub async fn surroundings(hub: &Arc<Hub>, component: &Component) -> (Neighbours, Option<u32>) {
+    let (hub, component) = (Arc::clone(hub), component.clone());
+    let looked = spawn_blocking(move || {
+        let mut installed = hub.generation.get().components;
+        let own = installed.remove(&component).and_then(|slot| slot.current);
+        let load = |digest: &Digest| stage::load(&hub.world.files, &hub.layout, digest).ok();
+        // Without its record the running version does not start either: it then keeps no data that matter.
+        let schema = own.and_then(|own| load(&own.digest)).map(|staged| {
+            let state = staged.release.state.unwrap_or_default();
+            state.to
+        });
+        let releases = |slot: Slot| {
+            let to = slot
+                .attempt
+                .filter(|_| slot.life.may_come_to_run())
+                .map(|attempt| attempt.to);
+            let releases = slot.current.into_iter().chain(to);
+            releases.map(|here| Neighbour {
+                requires: load(&here.digest)
+                    .map(|s| s.release.requires.components)
+                    .unwrap_or_default(),
+                version: here.version,
+            })
+        };
+        let neighbours = installed.into_iter();
+        let neighbours = neighbours
+            .map(|(name, slot)| (name, releases(slot).collect()))
+            .collect();
+        (neighbours, schema)
+    });
+    looked.await.unwrap_or_default()
 }
 
 async fn refresh(hub: &Hub) -> Result<(), Verdict> {

@@ -78,7 +78,9 @@ impl StageError {
     #[must_use]
     pub fn blames_release(&self) -> bool {
         match self {
-            Self::Unpack(UnpackError::Io { .. } | UnpackError::NotEmpty { .. }) => false,
+            Self::Unpack(UnpackError::Io { .. } | UnpackError::Read(_) | UnpackError::NotEmpty { .. }) => {
+                false
+            }
             Self::Unpack(_) | Self::NoProgram(_) => true,
             _ => false,
         }
@@ -162,13 +164,13 @@ fn fill(
 fn unpack_package(folder: &Path, digest: &Digest, source: &Path) -> Result<Vec<StagedFile>, StageError> {
     let file = File::open(source).map_err(io_at("read", source))?;
     let mut reader = HashingReader::new(file);
-    let entries = unpack_with(&mut reader, folder, &UnpackLimits::default(), Fast::default)
-        .map_err(StageError::Unpack)?;
-    // What stands behind the archive's end is part of the target too.
+    let unpacked = unpack_with(&mut reader, folder, &UnpackLimits::default(), Fast::default);
+    // To the end, also of one that is refused: what was changed on this disk is not its author's fault.
     io::copy(&mut reader, &mut io::sink()).map_err(io_at("read", source))?;
     if reader.finish().0 != *digest {
         return Err(StageError::Changed);
     }
+    let entries = unpacked.map_err(StageError::Unpack)?;
     Ok(entries
         .into_iter()
         .map(|entry| StagedFile {

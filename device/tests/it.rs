@@ -19,6 +19,8 @@ mod programs;
 mod repository;
 #[path = "it/site.rs"]
 mod site;
+#[path = "it/stage.rs"]
+mod stage;
 #[path = "it/trial.rs"]
 mod trial;
 #[path = "it/trust.rs"]

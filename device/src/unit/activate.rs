@@ -10,6 +10,8 @@ use super::Unit;
 use crate::backoff::BackOff;
 use crate::limits::{RESTART_BASE, RESTART_CAP};
 use crate::machine::{Action, Attempt, Cause, Happening, Life, step};
+use crate::order::misfit;
+use crate::prepare::surroundings;
 use crate::stage;
 use crate::trust::chain;
 use crate::world::{CutOff, Point};
@@ -109,7 +111,7 @@ impl Unit {
                     return self.drop_staged("its author replaced it meanwhile".into()).await;
                 }
                 Ok(found) => {
-                    if let Some(withdrawn) = found.release.withdrawn {
+                    if let Some(withdrawn) = &found.release.withdrawn {
                         if let Some(teller) = &self.teller {
                             teller.tell_why(Step::Withdrawn, &withdrawn.reason);
                         }
@@ -119,6 +121,11 @@ impl Unit {
                                 withdrawn.reason
                             ))
                             .await;
+                    }
+                    // Others may have changed since it was ordered.
+                    let (neighbours, _) = surroundings(&self.hub, &self.component).await;
+                    if let Some(reason) = misfit(&found.release, &neighbours) {
+                        return Happening::NotCleared { reason };
                     }
                 }
                 Err(fault) => return self.drop_staged(chain(&fault)).await,
