@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use tuf::{Limits, Next, Role, Search, TrustedState, UnixTime, Update};
 
 use crate::authored::{Algorithms, Authored, Plan};
+use crate::draws::Draws;
 
 /// One repository as a client meets it; bytes as text of the characters U+0000 to U+00FF.
 #[derive(Debug, Serialize)]
@@ -167,24 +168,6 @@ fn judge(authored: &Authored, now: UnixTime) -> Result<(), String> {
         state = search.into_state();
     }
     Ok(())
-}
-
-/// Draws that are the same for the same seed (SplitMix64).
-#[derive(Debug)]
-pub struct Draws(pub u64);
-
-impl Draws {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, count: usize) -> usize {
-        usize::try_from(self.next() % count.max(1) as u64).unwrap_or(0)
-    }
 }
 
 /// Bends one thing in the repository; says what.

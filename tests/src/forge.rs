@@ -185,14 +185,15 @@ impl Forge {
         ])
     }
 
-    /// A right timestamp for a snapshot.
+    /// A right timestamp for a snapshot, whatever its version.
     ///
     /// # Panics
     /// If it cannot be made.
     #[must_use]
     pub fn timestamp_of(&self, snapshot: &[u8], version: u64) -> Set {
         let expires = self.now.plus_seconds(14 * DAY);
-        let timestamp = TimestampEditor::new(version, expires, version, snapshot)
+        let named = tuf::unverified_version(snapshot).unwrap_or(version);
+        let timestamp = TimestampEditor::new(version, expires, named, snapshot)
             .signed_at(self.now)
             .build()
             .expect("a role")

@@ -10,6 +10,7 @@ pub mod authored;
 pub mod client;
 pub mod clock;
 pub mod differential;
+pub mod draws;
 pub mod follow;
 pub mod forge;
 pub mod packages;
@@ -19,6 +20,7 @@ pub mod rogue;
 pub mod site;
 pub mod steps;
 mod timer;
+pub mod trials;
 
 /// A test that cannot run here says so. Where `DROVER_NO_SKIP` is set, as in CI, that is a failure: what is green
 /// there has run.

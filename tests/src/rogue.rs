@@ -236,6 +236,15 @@ impl Rogue {
         .await
     }
 
+    /// Forgets what was asked and reported so far, for those who ask very often.
+    pub fn forget(&self) {
+        self.with(|inner| {
+            inner.asked.clear();
+            inner.reports.clear();
+            inner.progress.clear();
+        });
+    }
+
     /// Reports that devices have sent so far.
     #[must_use]
     pub fn reports(&self) -> Vec<Report> {

@@ -28,6 +28,7 @@ mod secrets;
 mod targets;
 mod teams;
 mod three_hosts;
+mod trials;
 mod windows;
 
 use e2e::process::run;

@@ -1,0 +1,76 @@
+//! `scripts/eval-security`: the document's table 6.4 with its own rows and ours, by the thousand.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use e2e::trials::{Plan, Row, run};
+
+/// Right inputs are accepted, wrong ones are not, and by which check.
+#[derive(Parser)]
+#[command(name = "scripts/eval-security")]
+struct Options {
+    /// Inputs of each row.
+    #[arg(long, default_value_t = 1000)]
+    trials: usize,
+    /// The same seed makes the same inputs, but for keys and times.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Write the rows, with all reasons, to this file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+fn show(row: &Row) {
+    let Row { subject, .. } = row;
+    let verdict = if row.holds() { "" } else { "  WRONG" };
+    println!(
+        "| {} | {} | {} | {} | {} | {} | {:.1} % | {:.1} ms |{verdict}",
+        subject.id,
+        subject.what,
+        subject.at,
+        subject.attacker,
+        row.trials,
+        row.distinct,
+        row.percent(),
+        row.each().as_secs_f64() * 1000.0,
+    );
+    for (reason, count) in &row.reasons {
+        println!("|  |   {count} × {reason} | | | | | | |");
+    }
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let options = Options::parse();
+    e2e::process::end_all_on_panic();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    println!("| row | what is tried | who refuses | attacker | inputs | distinct | accepted | each |");
+    println!("|---|---|---|---|---|---|---|---|");
+    let plan = Plan {
+        trials: options.trials,
+        seed: options.seed,
+    };
+    let rows = runtime.block_on(async {
+        tokio::select! {
+            rows = run(plan, show) => Ok(rows),
+            _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
+        }
+    })?;
+    if let Some(path) = &options.json {
+        durable::replace(path, &serde_json::to_vec_pretty(&rows)?, 0o644)?;
+    }
+    let wrong = rows.iter().filter(|row| !row.holds()).count();
+    let tried: usize = rows.iter().map(|row| row.trials).sum();
+    println!();
+    println!(
+        "{tried} inputs in {} rows; {wrong} rows did not come out as they must.",
+        rows.len()
+    );
+    Ok(if wrong == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
