@@ -165,7 +165,7 @@ impl Page<'_> {
              <p>{name}, at {now}. What is listed here was signed by its author and verified as a client does.</p>\
              <form method=\"get\" action=\"/\"><label for=\"component\">Component</label>\
              <input id=\"component\" name=\"component\" value=\"{value}\"><button>Filter</button></form>\
-             {body}<footer><a href=\"/api/v1/releases\">As JSON</a> · <a href=\"/api/v1/openapi.json\">Interface</a></footer>\
+             {body}<footer><a href=\"/api/v1/releases\">As JSON</a> · <a href=\"/api/v1/openapi.json\">Interface (OpenAPI)</a></footer>\
              </main></body></html>",
             now = Moment(self.now),
         )
@@ -263,8 +263,8 @@ impl Page<'_> {
         let _ = write!(
             out,
             "<tr{class}><td class=\"number\"><b>{version}</b>{tags}</td><td class=\"number\">{released}</td>\
-             <td class=\"number\">{size}</td><td><a href=\"{href}\">{file}</a> {facts}<br><code>{digest}</code></td>\
-             <td>{reported}</td></tr>",
+             <td class=\"number\">{size}</td><td class=\"facts\"><a href=\"{href}\">{file}</a><p>{facts}</p><code>{digest}</code></td>\
+             <td class=\"reported\">{reported}</td></tr>",
             version = Escaped(&release.version.to_string()),
             released = Moment(release.released),
             size = size(entry.length),
