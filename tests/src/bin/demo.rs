@@ -2,6 +2,7 @@
 // A demonstration may end loudly; its parts are told apart by their messages.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -65,15 +66,22 @@ fn main() -> Result<()> {
         .build()?;
     runtime.block_on(async {
         let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-        tokio::select! {
-            result = demo(&options) => result,
-            _ = tokio::signal::ctrl_c() => bail!("interrupted: everything that was started has been ended"),
-            _ = terminate.recv() => bail!("ended: everything that was started has been ended"),
+        let done = Cell::new(false);
+        let told = tokio::select! {
+            result = demo(&options, &done) => return result,
+            _ = tokio::signal::ctrl_c() => "interrupted",
+            _ = terminate.recv() => "ended",
+        };
+        // What was kept running is ended so: nothing was missed.
+        if !done.get() {
+            bail!("{told}: everything that was started has been ended");
         }
+        println!("\nEverything that was started has been ended.");
+        Ok(())
     })
 }
 
-async fn demo(options: &Options) -> Result<()> {
+async fn demo(options: &Options, done: &Cell<bool>) -> Result<()> {
     let begun = Instant::now();
     let view = View::new(!options.plain && std::io::stdout().is_terminal());
     view.say("Drover demo: one author, one repository, one gateway, and devices behind it.");
@@ -130,8 +138,9 @@ async fn demo(options: &Options) -> Result<()> {
         println!("\nEvery event and figure: {}", path.display());
     }
     println!("\nDone in {:.0} s.", begun.elapsed().as_secs_f64());
+    done.set(true);
     if options.keep {
-        keep(&site, &agents).await?;
+        keep(&site, &agents).await;
     } else {
         println!(
             "Next: scripts/demo --keep leaves it running; docs/three-hosts.md does the same on three machines."
@@ -428,7 +437,7 @@ fn resident_kib(pid: u32) -> Option<f64> {
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
-async fn keep(site: &Site, agents: &[Agent]) -> Result<()> {
+async fn keep(site: &Site, agents: &[Agent]) {
     let bins = e2e::process::bin_dir();
     println!(
         "\nStill running; press Ctrl-C to end it and remove {}.",
@@ -450,6 +459,11 @@ async fn keep(site: &Site, agents: &[Agent]) -> Result<()> {
         bins.display(),
         site.path("author").display()
     );
+    println!(
+        "  curl --cacert {} https://{}:7100/   # the repository's page",
+        site.path("manager/ca.pem").display(),
+        site.address
+    );
     for agent in agents {
         println!(
             "  curl http://127.0.0.1:{}/   # the thermostat of {}",
@@ -457,7 +471,6 @@ async fn keep(site: &Site, agents: &[Agent]) -> Result<()> {
         );
     }
     println!("The author's passphrase in this demo: {}", e2e::site::PASSPHRASE);
-    tokio::signal::ctrl_c().await?;
-    println!("ending ...");
-    Ok(())
+    // Ctrl-C ends the whole demonstration.
+    std::future::pending::<()>().await;
 }
