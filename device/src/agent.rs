@@ -8,7 +8,7 @@ use durable::Store;
 use mtls::Credentials;
 use protocol::Secret;
 use release::Component;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -19,7 +19,7 @@ use crate::generation::{Generation, GenerationStore};
 use crate::http::Pool;
 use crate::hub::{Hub, Link};
 use crate::layout::Layout;
-use crate::limits::{MAX_TYPED, OUTPUT_CHECK};
+use crate::limits::{LONG_WORK, MAX_TYPED, OUTPUT_CHECK};
 use crate::link;
 use crate::machine::{Installed, Slot};
 use crate::manager::Manager;
@@ -163,6 +163,7 @@ fn assemble(layout: Layout, world: World) -> anyhow::Result<(Hub, Progress)> {
         cut: watch::channel(None).0,
         certificate_until: Shared::new(credentials.validity().ok().map(|validity| validity.not_after)),
         refreshing: Shared::new(false),
+        long: Arc::new(Semaphore::new(LONG_WORK)),
         board: Shared::default(),
         abouts: Shared::default(),
         units: Shared::default(),

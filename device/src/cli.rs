@@ -21,6 +21,7 @@ use crate::agent::Agent;
 use crate::ask::{self, Source};
 use crate::enroll::{Anchor, Joining, enroll};
 use crate::layout::Layout;
+use crate::limits::DISK_THREADS;
 use crate::records::InstallLog;
 use crate::world::World;
 
@@ -176,8 +177,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        // Disk work beside the one thread: an unpacking release, a record of another component.
-        .max_blocking_threads(4)
+        .max_blocking_threads(DISK_THREADS)
         .thread_keep_alive(Duration::from_secs(2))
         .thread_stack_size(512 << 10)
         .build()

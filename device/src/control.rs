@@ -7,6 +7,7 @@ use protocol::control::{DeviceEvent, DeviceRequest};
 use protocol::device::Problem;
 use release::Component;
 use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use crate::backoff::BackOff;
@@ -42,7 +43,11 @@ async fn answer(hub: Arc<Hub>, request: DeviceRequest) -> Reply {
     match request {
         DeviceRequest::Status => Reply::of(Ok(hub.status())),
         DeviceRequest::History { last } => {
-            Reply::of(hub.log.last(last).map_err(|error| problem("disk", &error)))
+            let read = spawn_blocking(move || hub.log.last(last)).await;
+            Reply::of(match read {
+                Ok(entries) => entries.map_err(|error| problem("disk", &error)),
+                Err(error) => Err(problem("ending", &error)),
+            })
         }
         DeviceRequest::Rollback { component } => Reply::of(ask(&hub, component, Command::RollBack).await),
         DeviceRequest::Release { component } => Reply::of(ask(&hub, component, Command::Release).await),

@@ -1,7 +1,7 @@
 //! A target's bytes, from the manager's cache into the store: resumed, hashed as they stream, never more
 //! than the signed length, never slower than a floor for long.
 
-use durable::{Incoming, Store, StoreError};
+use durable::{Store, StoreError};
 use http::{StatusCode, header};
 use protocol::Step;
 use tokio::time::{Instant, sleep};
@@ -17,13 +17,14 @@ use crate::limits::{
 use crate::manager::{Manager, ManagerError};
 use crate::random::Random;
 use crate::trust::chain;
+use crate::writer::{DiskError, Writer, begin};
 
 /// Why a target did not arrive.
 #[derive(Debug, thiserror::Error)]
 pub enum DownloadError {
-    /// The store refuses: a full disk, a wrong digest, too many bytes.
+    /// The disk: full, a wrong digest, too many bytes.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Disk(#[from] DiskError),
     /// The manager does not deliver.
     #[error("the download failed {tries} times, the last time because {last}")]
     GaveUp {
@@ -48,7 +49,7 @@ enum TryError {
     #[error("the connection ended after {have} of {length} bytes")]
     Short { have: u64, length: u64 },
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Disk(#[from] DiskError),
 }
 
 impl From<HttpError> for TryError {
@@ -57,7 +58,8 @@ impl From<HttpError> for TryError {
     }
 }
 
-/// Fetches `digest` of `length` bytes into the store; nothing to do if it is there.
+/// Fetches `digest` of `length` bytes into the store; nothing to do if it is there. All disk work is done in the
+/// blocking pool, in pieces: dropped, it leaves one piece there at most.
 ///
 /// # Errors
 /// [`DownloadError`]. What has arrived is kept for the next order, unless the disk is full.
@@ -69,25 +71,29 @@ pub async fn download(
     teller: &Teller,
     random: &dyn Random,
 ) -> Result<(), DownloadError> {
-    let mut incoming = match store.begin(digest, length) {
+    let incoming = match begin(store, digest, length).await {
         Ok(incoming) => incoming,
-        Err(StoreError::Held { .. }) => return Ok(()),
+        Err(DiskError::Store(StoreError::Held { .. })) => return Ok(()),
         Err(other) => return Err(other.into()),
     };
-    teller.tell_bytes(Step::DownloadStarted, incoming.offset(), length);
+    let mut writer = Writer::new(incoming);
+    teller.tell_bytes(Step::DownloadStarted, writer.offset(), length);
     let mut wait = BackOff::new(BACK_OFF_BASE, BACK_OFF_CAP);
-    while !incoming.is_complete() {
-        let before = incoming.offset();
-        let error = match one_try(manager, &mut incoming, teller).await {
+    while !writer.is_complete() {
+        let before = writer.offset();
+        let tried = one_try(manager, &mut writer, teller).await;
+        // What came before a break is written before anything is asked again.
+        let settled = writer.settle().await;
+        let error = match tried.and_then(|()| settled.map_err(TryError::from)) {
             Ok(()) => continue,
-            Err(TryError::Store(error)) => {
-                give_up_part(incoming, &error);
+            Err(TryError::Disk(error)) => {
+                writer.give_up(&error).await;
                 return Err(error.into());
             }
             Err(error) => error,
         };
         // A try that got somewhere does not count against the next.
-        if incoming.offset() > before {
+        if writer.offset() > before {
             wait.reset();
         }
         let pause = wait.next(random);
@@ -97,7 +103,7 @@ pub async fn download(
                 last: chain(&error),
             });
         }
-        tracing::info!(target: "drover", error = %chain(&error), offset = incoming.offset(), "download interrupted, it will be resumed");
+        tracing::info!(target: "drover", error = %chain(&error), offset = writer.offset(), "download interrupted, it will be resumed");
         let asked = match &error {
             TryError::Manager(error) => error.retry_after(),
             _ => None,
@@ -106,31 +112,24 @@ pub async fn download(
     }
     teller.tell_bytes(Step::Downloaded, length, length);
     teller.tell(Step::VerifyStarted);
-    incoming.finish()?;
+    writer.finish().await?;
     teller.tell(Step::Verified);
     Ok(())
 }
 
-/// A full disk needs every byte back; all else is worth keeping.
-fn give_up_part(incoming: Incoming, error: &StoreError) {
-    if matches!(error, StoreError::File(file) if file.is_full()) {
-        incoming.abort().ok();
-    }
-}
-
-async fn one_try(manager: &Manager, incoming: &mut Incoming, teller: &Teller) -> Result<(), TryError> {
-    let mut answer = manager.target(&incoming.digest(), incoming.offset()).await?;
+async fn one_try(manager: &Manager, writer: &mut Writer, teller: &Teller) -> Result<(), TryError> {
+    let mut answer = manager.target(&writer.digest(), writer.offset()).await?;
     if answer.status == StatusCode::PARTIAL_CONTENT {
-        check_range(&answer, incoming.offset())?;
-    } else if incoming.offset() > 0 {
+        check_range(&answer, writer.offset())?;
+    } else if writer.offset() > 0 {
         // The whole comes again: so it is taken whole.
-        incoming.restart()?;
+        writer.restart().await?;
     }
-    receive(&mut answer, incoming, teller).await?;
-    if !incoming.is_complete() {
+    receive(&mut answer, writer, teller).await?;
+    if !writer.is_complete() {
         return Err(TryError::Short {
-            have: incoming.offset(),
-            length: incoming.length(),
+            have: writer.offset(),
+            length: writer.length(),
         });
     }
     // At the end of the body the connection is free for the next request; a byte too many is refused.
@@ -139,24 +138,32 @@ async fn one_try(manager: &Manager, incoming: &mut Incoming, teller: &Teller) ->
         .await?
         .is_some_and(|more| !more.is_empty())
     {
-        return Err(TryError::Store(StoreError::TooLong {
-            digest: incoming.digest(),
-            length: incoming.length(),
-        }));
+        return Err(writer.too_long().into());
     }
     manager.pool().keep(answer);
     Ok(())
 }
 
-async fn receive(answer: &mut Streaming, incoming: &mut Incoming, teller: &Teller) -> Result<(), TryError> {
+async fn receive(answer: &mut Streaming, writer: &mut Writer, teller: &Teller) -> Result<(), TryError> {
     let begun = Instant::now();
     let mut told = begun;
     let (mut window, mut in_window) = (begun, 0_u64);
-    while !incoming.is_complete() {
-        let Some(bytes) = answer.next_within(DOWNLOAD_WINDOW).await? else {
-            return Ok(());
+    while !writer.is_complete() {
+        if !writer.has_room() {
+            writer.written().await?;
+            // The disk was waited for, not the manager.
+            (window, in_window) = (Instant::now(), 0);
+            continue;
+        }
+        let came = tokio::select! {
+            came = answer.next_within(DOWNLOAD_WINDOW) => came?,
+            written = writer.written(), if writer.is_writing() => {
+                written?;
+                continue;
+            }
         };
-        incoming.write(&bytes)?;
+        let Some(bytes) = came else { return Ok(()) };
+        writer.take(&bytes)?;
         in_window = in_window.saturating_add(bytes.len() as u64);
         let now = Instant::now();
         if now - window > DOWNLOAD_WINDOW {
@@ -170,7 +177,7 @@ async fn receive(answer: &mut Streaming, incoming: &mut Incoming, teller: &Telle
         }
         if now - told > PROGRESS_EVERY {
             told = now;
-            teller.tell_bytes(Step::Downloading, incoming.offset(), incoming.length());
+            teller.tell_bytes(Step::Downloading, writer.offset(), writer.length());
         }
     }
     Ok(())

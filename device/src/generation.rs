@@ -5,6 +5,7 @@
 //! release folders say is the last resort: a device that boots runs something that was committed.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use durable::{Files, Record, RecordError};
 use release::Component;
@@ -30,6 +31,8 @@ pub struct GenerationStore {
     record: Record<Generation>,
     copy: Record<Generation>,
     held: Shared<Generation>,
+    /// Held while something is written: who only reads does not wait for the disk.
+    writing: Mutex<()>,
 }
 
 impl GenerationStore {
@@ -65,6 +68,7 @@ impl GenerationStore {
             record,
             copy,
             held: Shared::new(generation),
+            writing: Mutex::default(),
         };
         if trouble.is_some()
             && let Err(error) = store.save()
@@ -94,16 +98,19 @@ impl GenerationStore {
     /// # Errors
     /// Those of the disk.
     pub fn write(&self, component: &Component, slot: &Slot, insist: bool) -> Result<(), RecordError> {
-        self.held.with(|held| {
-            let mut next = held.clone();
-            next.number = next.number.saturating_add(1);
-            next.components.insert(component.clone(), slot.clone());
-            let saved = self.record.save(&next);
-            if saved.is_ok() || insist {
-                *held = next;
-            }
-            saved
-        })
+        let _alone = self.alone();
+        let mut next = self.get();
+        next.number = next.number.saturating_add(1);
+        next.components.insert(component.clone(), slot.clone());
+        let saved = self.record.save(&next);
+        if saved.is_ok() || insist {
+            self.held.set(next);
+        }
+        saved
+    }
+
+    fn alone(&self) -> MutexGuard<'_, ()> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes both records as they should be now.
@@ -111,9 +118,10 @@ impl GenerationStore {
     /// # Errors
     /// Those of the disk.
     pub fn save(&self) -> Result<(), RecordError> {
+        let _alone = self.alone();
         let now = self.get();
         self.record.save(&now)?;
-        self.save_copy()
+        self.renew_copy(&now)
     }
 
     /// Renews the copy if nothing is under way.
@@ -121,9 +129,13 @@ impl GenerationStore {
     /// # Errors
     /// Those of the disk.
     pub fn save_copy(&self) -> Result<(), RecordError> {
-        let now = self.get();
+        let _alone = self.alone();
+        self.renew_copy(&self.get())
+    }
+
+    fn renew_copy(&self, now: &Generation) -> Result<(), RecordError> {
         if now.components.values().all(|slot| slot.life == Life::Idle) {
-            self.copy.save(&now)?;
+            self.copy.save(now)?;
         }
         Ok(())
     }

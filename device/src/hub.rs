@@ -8,10 +8,10 @@ use mtls::Clock;
 use protocol::control::{About, BadRelease, ComponentDetail, DeviceStatus, InstallEntry};
 use protocol::device::{Activity, ComponentState, Hello, Order};
 use protocol::limits::MAX_COMPONENTS;
-use protocol::{Identity, Outcome, Report, Step, UpdateId, messages};
+use protocol::{Event, Identity, Outcome, Report, Step, UpdateId, messages};
 use release::{Component, Release, Version};
-use tokio::sync::{Notify, mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::task::{JoinError, JoinSet, spawn_blocking};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tuf::{Digest, UnixTime};
@@ -24,7 +24,7 @@ use crate::machine::Slot;
 use crate::machine_info;
 use crate::manager::Manager;
 use crate::records::InstallLog;
-use crate::reports::Outbox;
+use crate::reports::{Outbox, ReportFault};
 use crate::settings::Settings;
 use crate::sync::Shared;
 use crate::trust::Trust;
@@ -72,6 +72,8 @@ pub struct Hub {
     pub certificate_until: Shared<Option<UnixTime>>,
     /// Whether a refresh of the metadata is under way.
     pub refreshing: Shared<bool>,
+    /// Room for disk work that may take long.
+    pub(crate) long: Arc<Semaphore>,
     pub(crate) board: Shared<BTreeMap<Component, Shown>>,
     pub(crate) abouts: Shared<BTreeMap<Component, Abouts>>,
     pub(crate) units: Shared<BTreeMap<Component, mpsc::Sender<Command>>>,
@@ -105,6 +107,19 @@ pub(crate) struct Shown {
 pub(crate) struct Abouts {
     running: Option<About>,
     coming: Option<About>,
+}
+
+/// What a line of the install record is about.
+#[derive(Debug, Clone)]
+pub struct Tried {
+    /// The component.
+    pub component: Component,
+    /// The version that was to run.
+    pub version: Version,
+    /// The version that ran before.
+    pub from: Option<Version>,
+    /// The target's digest, where it is known.
+    pub digest: Digest,
 }
 
 /// What ended without an attempt: an order that was not followed.
@@ -244,6 +259,25 @@ impl Hub {
         }
     }
 
+    /// Disk work that may take long, beside the agent's thread; a few at a time, so that what is short finds a thread.
+    ///
+    /// # Errors
+    /// The agent ends.
+    pub async fn long_work<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> Result<T, JoinError> {
+        // The semaphore is never closed.
+        let permit = Arc::clone(&self.long).acquire_owned().await.ok();
+        let hub = Arc::clone(self);
+        let working = spawn_blocking(move || {
+            // Also of a caller that has gone away.
+            let _permit = permit;
+            work(&hub)
+        });
+        working.await
+    }
+
     /// The mailbox of a component; a new component gets one if this device may run it.
     #[must_use]
     pub fn unit(self: &Arc<Self>, component: &Component, create: bool) -> Option<mpsc::Sender<Command>> {
@@ -270,13 +304,13 @@ impl Hub {
     }
 
     /// Takes an order from the manager.
-    pub fn take_order(self: &Arc<Self>, order: Order) {
+    pub async fn take_order(self: &Arc<Self>, order: Order) {
         if !self.settings.allows(&order.component) {
             let reason = format!(
                 "this device does not run {}: see `components` in device.toml",
                 order.component
             );
-            self.not_followed(&order, Outcome::Refused, reason);
+            self.not_followed(&order, Outcome::Refused, reason).await;
             return;
         }
         match self.unit(&order.component, true) {
@@ -284,24 +318,25 @@ impl Hub {
             Some(mailbox) => drop(mailbox.try_send(Command::Order(Box::new(order)))),
             None => {
                 let reason = format!("this device runs {MAX_COMPONENTS} components already");
-                self.not_followed(&order, Outcome::Refused, reason);
+                self.not_followed(&order, Outcome::Refused, reason).await;
             }
         }
     }
 
     /// Tells, records and reports that an order was not followed; once, however often it comes.
-    pub fn not_followed(&self, order: &Order, outcome: Outcome, reason: String) {
+    pub async fn not_followed(self: &Arc<Self>, order: &Order, outcome: Outcome, reason: String) {
         let digest = Digest::from_bytes([0; 32]);
         self.end_order(&Unfollowed {
             order,
             digest,
             outcome,
             reason: Some(reason),
-        });
+        })
+        .await;
     }
 
     /// Tells, records and reports the end of an order that changed nothing.
-    pub fn end_order(&self, end: &Unfollowed<'_>) {
+    pub async fn end_order(self: &Arc<Self>, end: &Unfollowed<'_>) {
         let order = end.order;
         let note = (order.update, end.reason.clone().unwrap_or_default());
         let again = self.refused.with(|refused| {
@@ -332,85 +367,79 @@ impl Hub {
             }
             None => teller.tell(step),
         }
-        if end.outcome != Outcome::Committed {
-            let from = self
+        let line = (end.outcome != Outcome::Committed).then(|| Tried {
+            component: order.component.clone(),
+            version: order.version.clone(),
+            from: self
                 .generation
                 .slot(&order.component)
                 .current
-                .map(|now| now.version);
-            self.record(
-                &order.component,
-                &order.version,
-                from,
-                end.digest,
-                end.outcome,
-                end.reason.clone(),
-                &teller,
-            );
-        }
-        if let Err(error) = self.report(Some((order.update, end.outcome, end.reason.clone())), &teller) {
+                .map(|now| now.version),
+            digest: end.digest,
+        });
+        let how = (order.update, end.outcome, end.reason.clone());
+        if let Err(error) = self.write_down(line, how, &teller).await {
             tracing::warn!(target: "drover", error = %crate::trust::chain(&error), "a report cannot be kept");
         }
     }
 
-    /// Puts a signed report into the queue.
+    /// Adds a line to the install record, which a full disk loses, and puts a signed report into the queue; beside
+    /// the agent's thread.
     ///
     /// # Errors
-    /// Those of the disk.
-    pub fn report(
-        &self,
-        end: Option<(UpdateId, Outcome, Option<String>)>,
+    /// The report cannot be kept.
+    pub async fn write_down(
+        self: &Arc<Self>,
+        line: Option<Tried>,
+        how: (UpdateId, Outcome, Option<String>),
         teller: &Teller,
-    ) -> Result<u64, crate::reports::ReportFault> {
-        let (update, outcome, reason) = match end {
-            Some((update, outcome, reason)) => (Some(update), Some(outcome), reason),
-            None => (None, None, None),
-        };
-        self.outbox.add(Report {
+    ) -> Result<u64, ReportFault> {
+        let events = teller.told();
+        let (update, outcome, reason) = how;
+        let entry = line.map(|tried| self.entry(tried, outcome, reason.clone(), &events));
+        let report = Report {
             actor: self.me.clone(),
             counter: 0,
             nonce: self.world.random.nonce(),
             at: mtls::stamp(),
-            update,
-            outcome,
+            update: Some(update),
+            outcome: Some(outcome),
             reason: reason.as_deref().map(shorten),
-            events: teller.told(),
+            events: events.clone(),
             components: self.components(),
-        })
+        };
+        let hub = Arc::clone(self);
+        let written = spawn_blocking(move || {
+            if let Some(entry) = entry
+                && let Err(error) = hub.log.add(&entry, update.to_string(), &events)
+            {
+                tracing::warn!(target: "drover", error = %crate::trust::chain(&error), "the install record cannot be written");
+            }
+            hub.outbox.add(report)
+        });
+        written.await.map_err(ReportFault::CutOff)?
     }
 
-    /// Adds a line to the install record; a full disk loses it.
-    #[allow(clippy::too_many_arguments)] // the fields of one line
-    pub fn record(
+    fn entry(
         &self,
-        component: &Component,
-        version: &Version,
-        from: Option<Version>,
-        digest: Digest,
+        tried: Tried,
         outcome: Outcome,
         reason: Option<String>,
-        teller: &Teller,
-    ) {
-        let events = teller.told();
+        events: &[Event],
+    ) -> InstallEntry {
         let milliseconds = match (events.first(), events.last()) {
             (Some(first), Some(last)) => u64::try_from(last.at.since_ns(&first.at) / 1_000_000).unwrap_or(0),
             _ => 0,
         };
-        let entry = InstallEntry {
+        InstallEntry {
             at: self.world.clock.now().now,
-            component: component.clone(),
-            version: version.clone(),
-            from,
-            digest,
+            component: tried.component,
+            version: tried.version,
+            from: tried.from,
+            digest: tried.digest,
             milliseconds,
             outcome: outcome.to_string(),
             reason,
-        };
-        let update = events
-            .first()
-            .map_or_else(String::new, |event| event.update.to_string());
-        if let Err(error) = self.log.add(&entry, update, &events) {
-            tracing::warn!(target: "drover", error = %crate::trust::chain(&error), "the install record cannot be written");
         }
     }
 }

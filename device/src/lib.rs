@@ -19,7 +19,6 @@ pub mod backoff;
 pub mod bus;
 pub mod cli;
 pub mod control;
-
 pub mod download;
 pub mod enroll;
 pub mod generation;
@@ -48,6 +47,7 @@ pub mod trust;
 pub mod ui;
 pub mod unit;
 pub mod world;
+pub mod writer;
 
 use tuf::UnixTime;
 

@@ -45,6 +45,22 @@ pub const DOWNLOAD_WINDOW: Duration = Duration::from_secs(20);
 pub const DOWNLOAD_TIME: Duration = Duration::from_secs(6 * 3600);
 /// Time between two progress events of a download.
 pub const PROGRESS_EVERY: Duration = Duration::from_millis(250);
+/// Bytes of a download that wait for the disk before no more are taken from the network; as many are on their
+/// way to the disk meanwhile, so twice this and one piece of the connection at most.
+pub const WRITE_PIECE: usize = 256 << 10;
+/// Bytes of a download after which it is flushed: neither its end nor a record of another component then waits for
+/// gigabytes. A slow card flushes this in about a second.
+pub const FLUSH_EVERY: u64 = 8 << 20;
+/// Bytes of an earlier try that are hashed in one piece: a fraction of a second.
+pub const HASH_PIECE: u64 = 16 << 20;
+/// Tries to take up a part whose last piece a dropped download is still writing…
+pub const PART_TRIES: u32 = 600;
+/// … and the pause between two of them: a minute in all, longer than a slow card takes for a piece and a flush.
+pub const PART_PAUSE: Duration = Duration::from_millis(100);
+/// Threads for disk work beside the agent's own.
+pub const DISK_THREADS: usize = 8;
+/// Releases that are unpacked, checked or removed at the same time; the other threads stay for what is short.
+pub const LONG_WORK: usize = 3;
 /// Room that stays free on the disk beside a release: journal, records and data need to go on.
 pub const DISK_RESERVE: u64 = 1 << 20;
 

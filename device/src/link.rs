@@ -10,6 +10,7 @@ use protocol::device::{Order, Refresh, Welcome};
 use protocol::limits::KEEP_ALIVE_SECONDS;
 use protocol::{Event, Step, messages};
 use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
 use crate::backoff::{BackOff, about};
@@ -94,7 +95,7 @@ fn ended(why: &str) -> ManagerError {
 async fn hello(hub: &Arc<Hub>) -> Result<Welcome, ManagerError> {
     let welcome = hub.manager.hello(&hub.hello()).await?;
     for order in &welcome.orders {
-        hub.take_order(order.clone());
+        hub.take_order(order.clone()).await;
     }
     notice(hub, welcome.refresh);
     Ok(welcome)
@@ -103,7 +104,7 @@ async fn hello(hub: &Arc<Hub>) -> Result<Welcome, ManagerError> {
 async fn take(hub: &Arc<Hub>, item: &Item) {
     match item.event.as_str() {
         "order" => match serde_json::from_str::<Order>(&item.data) {
-            Ok(order) => hub.take_order(order),
+            Ok(order) => hub.take_order(order).await,
             Err(error) => tracing::warn!(target: "drover", %error, "an order cannot be read"),
         },
         "refresh" => match serde_json::from_str::<Refresh>(&item.data) {
@@ -183,7 +184,11 @@ fn disconnected(hub: &Hub, error: &ManagerError) {
 pub async fn send_reports(hub: Arc<Hub>) {
     let mut wait = BackOff::new(BACK_OFF_BASE, BACK_OFF_CAP);
     loop {
-        let waiting = hub.outbox.oldest();
+        let queue = Arc::clone(&hub);
+        // Cut off, it ends with the agent.
+        let waiting = spawn_blocking(move || queue.outbox.oldest())
+            .await
+            .unwrap_or_default();
         let Some((last, _)) = waiting.last() else {
             hub.outbox.wake.notified().await;
             continue;
@@ -193,11 +198,11 @@ pub async fn send_reports(hub: Arc<Hub>) {
         match hub.manager.reports(&reports).await {
             Ok(taken) if taken.through >= last => {
                 wait.reset();
-                hub.outbox.taken(taken.through);
+                forget(&hub, taken.through).await;
                 continue;
             }
             Ok(taken) => {
-                hub.outbox.taken(taken.through);
+                forget(&hub, taken.through).await;
                 tracing::debug!(target: "drover", through = taken.through, last, "the manager took only a part");
             }
             Err(error) => {
@@ -208,6 +213,11 @@ pub async fn send_reports(hub: Arc<Hub>) {
         // A new connection is a reason to try at once; a new report is not.
         sleep(pause).await;
     }
+}
+
+async fn forget(hub: &Arc<Hub>, through: u64) {
+    let hub = Arc::clone(hub);
+    spawn_blocking(move || hub.outbox.taken(through)).await.ok();
 }
 
 /// Tells steps as they happen, as a courtesy: several at a time, thinned, dropped when it fails.

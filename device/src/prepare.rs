@@ -20,6 +20,7 @@ use crate::machine_info::{agent_version, free_bytes, memory_bytes};
 use crate::order::{Facts, Neighbour, Neighbours, Plan, Verdict, consider, first_look};
 use crate::stage::{self, StageError};
 use crate::trust::{TrustFault, chain};
+use crate::writer::DiskError;
 
 /// Why a release is not on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,7 +126,7 @@ pub async fn prepare(hub: &Arc<Hub>, plan: &Plan, teller: &Teller) -> Result<(),
         return Ok(());
     }
     if let Err(error) = fetch(hub, plan, teller).await {
-        refuse_file(hub, &error);
+        refuse_file(hub, &error).await;
         // Wrong bytes are the fault of who sent them: the signed release may still come another time.
         return Err(Unprepared {
             reason: chain(&error),
@@ -151,8 +152,7 @@ async fn is_staged(hub: &Arc<Hub>, digest: Digest) -> bool {
     if !hub.layout.release(&digest).is_dir() {
         return false;
     }
-    let hub = Arc::clone(hub);
-    spawn_blocking(move || stage::verify(&hub.world.files, &hub.layout, &digest).is_ok())
+    hub.long_work(move |hub| stage::verify(&hub.world.files, &hub.layout, &digest).is_ok())
         .await
         .unwrap_or(false)
 }
@@ -171,30 +171,29 @@ async fn fetch(hub: &Hub, plan: &Plan, teller: &Teller) -> Result<(), DownloadEr
     };
     match get().await {
         // A power cut can damage the end of a part: once more from the start before anybody is blamed.
-        Err(DownloadError::Store(StoreError::WrongDigest {
+        Err(DownloadError::Disk(DiskError::Store(StoreError::WrongDigest {
             resumed_from: 1.., ..
-        })) => get().await,
+        }))) => get().await,
         other => other,
     }
 }
 
 /// What is not what was signed does not stay: the device has no room for evidence.
-fn refuse_file(hub: &Hub, error: &DownloadError) {
-    let DownloadError::Store(StoreError::WrongDigest { quarantined, .. }) = error else {
+async fn refuse_file(hub: &Arc<Hub>, error: &DownloadError) {
+    let DownloadError::Disk(DiskError::Store(StoreError::WrongDigest { quarantined, .. })) = error else {
         return;
     };
     hub.bus.warn(&messages::FILE_REFUSED, "", &chain(error));
-    if let Some(path) = quarantined
-        && let Err(error) = hub.world.files.remove_file(path)
-    {
+    let Some(path) = quarantined.clone() else { return };
+    let hub = Arc::clone(hub);
+    if let Ok(Err(error)) = spawn_blocking(move || hub.world.files.remove_file(&path)).await {
         tracing::warn!(target: "drover", error = %chain(&error), "a refused file cannot be removed");
     }
 }
 
 async fn put_in_place(hub: &Arc<Hub>, plan: &Plan) -> Result<(), StageError> {
     let (digest, release) = (plan.attempt.to.digest, plan.release.clone());
-    let hub = Arc::clone(hub);
-    let staging = spawn_blocking(move || {
+    let staging = hub.long_work(move |hub| {
         let source = hub.store.path(&digest);
         let staged = stage::stage(&hub.world.files, &hub.layout, &digest, &release, &source);
         // What was unpacked, changed or cannot be unpacked is of no more use here.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
@@ -32,6 +33,9 @@ pub enum ReportFault {
     /// Its fingerprint cannot be told.
     #[error("the device's certificate cannot be read")]
     Certificate(#[from] mtls::IdentityError),
+    /// The agent ends.
+    #[error("the report was cut off")]
+    CutOff(#[source] tokio::task::JoinError),
     /// The report has no JSON form.
     #[error("the report cannot be written")]
     Encode(#[from] serde_json::Error),
@@ -90,6 +94,8 @@ pub struct Outbox {
     key: ReportKey,
     me: Identity,
     state: Shared<State>,
+    /// Held while a report gets its counter and its file: two threads never get the same.
+    adding: Mutex<()>,
     /// Rung when there is something to send.
     pub wake: Notify,
 }
@@ -129,6 +135,7 @@ impl Outbox {
             key,
             me,
             state: Shared::new(state),
+            adding: Mutex::default(),
             wake: Notify::new(),
         })
     }
@@ -144,6 +151,7 @@ impl Outbox {
     /// # Errors
     /// [`ReportFault`]; nothing is kept then, and the counter is not used up.
     pub fn add(&self, report: Report) -> Result<u64, ReportFault> {
+        let _alone = self.adding.lock().unwrap_or_else(PoisonError::into_inner);
         let counter = self.counter().saturating_add(1);
         let report = Report {
             actor: self.me.clone(),

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use durable::{Fetch, Files, Lapse, RefreshError, TrustError, TrustStore};
+use durable::{Fetch, Files, Keep, Lapse, RefreshError, TrustError, TrustStore};
 use mtls::{Clock, FlooredClock};
 use release::{Release, ReleaseError, TargetPath};
 use tokio::sync::Mutex;
+use tokio::task::spawn_blocking;
 use tuf::{Digest, Limits, TrustedState, UnixTime};
 
 use crate::layout::Layout;
@@ -30,8 +31,26 @@ pub struct Trust {
 
 #[derive(Debug)]
 struct Held {
-    store: TrustStore,
+    store: Beside,
     state: TrustedState,
+}
+
+/// The store on disk, written beside the agent's thread.
+#[derive(Debug, Clone)]
+struct Beside(Arc<TrustStore>);
+
+impl Keep for Beside {
+    async fn keep(&self, state: &TrustedState) -> Result<TrustedState, TrustError> {
+        let (store, state) = (Arc::clone(&self.0), state.clone());
+        let saved = spawn_blocking(move || store.save(&state)).await;
+        saved.unwrap_or_else(|cut_off| {
+            Err(TrustError::from(durable::Error::Io {
+                action: "write",
+                path: self.0.dir().to_owned(),
+                source: std::io::Error::other(cut_off),
+            }))
+        })
+    }
 }
 
 /// A target as the device's own verified metadata describe it.
@@ -108,7 +127,11 @@ impl Trust {
     #[must_use]
     pub fn open(files: &Files, layout: &Layout, clock: Arc<FlooredClock>) -> Self {
         let opened = TrustStore::open_on(files.clone(), layout.trust())
-            .and_then(|store| store.take_up().map(|state| Held { store, state }));
+            .and_then(|store| {
+                let state = store.take_up()?;
+                let store = Beside(Arc::new(store));
+                Ok(Held { store, state })
+            });
         let (held, trouble) = match opened {
             Ok(held) => (Some(held), None),
             Err(error) => (None, Some(format!("{}; {WAY_BACK}", chain(&error)))),
@@ -256,7 +279,7 @@ impl Trust {
         let mut guard = self.held.lock().await;
         let held = guard.as_mut().ok_or_else(|| self.fault())?;
         held.state.raise_release_floor(component, counter);
-        held.state = held.store.save(&held.state).map_err(TrustFault::Keep)?;
+        held.state = held.store.keep(&held.state).await.map_err(TrustFault::Keep)?;
         Ok(())
     }
 

@@ -9,6 +9,8 @@
     unreachable_pub
 )]
 
+#[path = "it/busy.rs"]
+mod busy;
 #[path = "it/crash.rs"]
 mod crash;
 #[path = "it/flow.rs"]

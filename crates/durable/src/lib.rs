@@ -46,7 +46,7 @@ pub use files::{
 pub use hash::{Hasher, HashingReader, hash_file};
 pub use log::{LogLimits, RecordLog};
 pub use record::{Record, RecordError};
-pub use refresh::{Fetch, Lapse, RefreshError, refresh, refresh_all, refresh_with};
+pub use refresh::{Fetch, Keep, Lapse, RefreshError, refresh, refresh_all, refresh_with};
 pub use search::{Found, look_up};
-pub use store::{Finished, Incoming, Store, StoreError, Stored};
+pub use store::{Finished, Incoming, Part, Store, StoreError, Stored, TakenUp};
 pub use trust::{TrustError, TrustStore};

@@ -20,6 +20,19 @@ pub trait Fetch {
     ) -> impl Future<Output = Result<Option<Vec<u8>>, Self::Error>> + Send;
 }
 
+/// Where a verified state is kept. A [`TrustStore`] writes it at once; who cannot wait for a disk brings another way
+/// to the same store.
+pub trait Keep {
+    /// As [`TrustStore::save`].
+    fn keep(&self, state: &TrustedState) -> impl Future<Output = Result<TrustedState, TrustError>> + Send;
+}
+
+impl Keep for TrustStore {
+    async fn keep(&self, state: &TrustedState) -> Result<TrustedState, TrustError> {
+        self.save(state)
+    }
+}
+
 /// Why a refresh ended early. What was accepted before is kept.
 #[derive(Debug, thiserror::Error)]
 pub enum RefreshError<E> {
@@ -39,7 +52,7 @@ pub enum RefreshError<E> {
 /// Gives the newest state in any case, and the files accepted on the way (name in the repository, raw bytes).
 /// A mirror that needs them even when the refresh ends early uses [`refresh_with`].
 pub async fn refresh<F: Fetch>(
-    store: &TrustStore,
+    store: &impl Keep,
     state: TrustedState,
     fetch: &F,
     now: UnixTime,
@@ -58,7 +71,7 @@ pub async fn refresh<F: Fetch>(
 
 /// [`refresh`] that hands over each accepted file as soon as it is accepted.
 pub async fn refresh_with<F: Fetch>(
-    store: &TrustStore,
+    store: &impl Keep,
     state: TrustedState,
     fetch: &F,
     now: UnixTime,
@@ -72,7 +85,7 @@ pub async fn refresh_with<F: Fetch>(
 
 /// Runs a refresh to its end and keeps what it brought; the state and the lapses.
 async fn finish<F: Fetch>(
-    store: &TrustStore,
+    store: &impl Keep,
     mut update: Update,
     fetch: &F,
     accepted: impl FnMut(&str, &[u8]),
@@ -80,7 +93,7 @@ async fn finish<F: Fetch>(
     let mut outcome = run(store, &mut update, fetch, accepted).await;
     let lapses = update.problems().to_vec();
     let state = update.into_state();
-    match store.save(&state) {
+    match store.keep(&state).await {
         Ok(state) => ((state, lapses), outcome),
         Err(error) => {
             if outcome.is_ok() {
@@ -95,7 +108,7 @@ async fn finish<F: Fetch>(
 ///
 /// One team's lapse ends no refresh; its targets are not to be taken as new while its role is among these.
 pub async fn refresh_all<F: Fetch>(
-    store: &TrustStore,
+    store: &impl Keep,
     state: TrustedState,
     fetch: &F,
     now: UnixTime,
@@ -113,7 +126,7 @@ pub type Lapse = (Role, tuf::Error);
 
 /// Ends: the state machine has a bounded number of steps.
 async fn run<F: Fetch>(
-    store: &TrustStore,
+    store: &impl Keep,
     update: &mut Update,
     fetch: &F,
     mut accepted: impl FnMut(&str, &[u8]),
@@ -130,7 +143,7 @@ async fn run<F: Fetch>(
                 }
                 // A root that was accepted must not be forgotten, whatever follows.
                 if request.role == Role::Root {
-                    store.save(update.state()).map_err(RefreshError::Trust)?;
+                    store.keep(update.state()).await.map_err(RefreshError::Trust)?;
                 }
             }
         }

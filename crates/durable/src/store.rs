@@ -12,7 +12,7 @@
 
 use std::collections::HashSet;
 use std::fs::{self, File};
-use std::io::{self, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use tuf::Digest;
@@ -286,12 +286,30 @@ impl Store {
     /// # Errors
     /// [`StoreError::Held`], [`StoreError::Busy`]; a full disk and other faults of it.
     pub fn begin(&self, digest: Digest, length: u64) -> Result<Incoming, StoreError> {
+        let mut part = self.open_part(digest, length)?;
+        loop {
+            match part.take_up(u64::MAX)? {
+                TakenUp::All(incoming) => return Ok(incoming),
+                TakenUp::Some(rest) => part = rest,
+            }
+        }
+    }
+
+    /// [`Self::begin`] in steps, for who cannot wait until a large part is hashed: [`Part::take_up`].
+    ///
+    /// # Errors
+    /// [`StoreError::Held`], [`StoreError::Busy`]; those of the disk.
+    pub fn open_part(&self, digest: Digest, length: u64) -> Result<Part, StoreError> {
         if self.has(&digest).is_some() {
             return Err(StoreError::Held { digest });
         }
         let path = self.part_path(&digest);
         let file = self.lock_part(&path, digest)?;
-        let mut incoming = Incoming {
+        let left = file
+            .metadata()
+            .map_err(|e| Error::io("look at", &path, e))?
+            .len();
+        let incoming = Incoming {
             store: self.clone(),
             file,
             path,
@@ -300,8 +318,7 @@ impl Store {
             hasher: Hasher::new(),
             resumed_from: 0,
         };
-        incoming.take_up()?;
-        Ok(incoming)
+        Ok(Part { incoming, left })
     }
 
     fn lock_part(&self, path: &Path, digest: Digest) -> Result<File, StoreError> {
@@ -359,6 +376,53 @@ fn is_locked(path: &Path) -> bool {
     File::open(path).is_ok_and(|file| matches!(file.try_lock(), Err(fs::TryLockError::WouldBlock)))
 }
 
+/// What an earlier try left of a file, to be hashed before more is added. Dropped, it stays for the next try.
+#[derive(Debug)]
+pub struct Part {
+    incoming: Incoming,
+    /// Bytes in the file when it was opened.
+    left: u64,
+}
+
+/// How far a part is taken up.
+#[derive(Debug)]
+pub enum TakenUp {
+    /// There is more to hash.
+    Some(Part),
+    /// The next bytes can come.
+    All(Incoming),
+}
+
+impl Part {
+    /// Hashes at most `max` bytes (at least one) more of what is there; starts over if that is more than there can be. At
+    /// the end it reserves the room for the rest.
+    ///
+    /// # Errors
+    /// A full disk and other faults of it.
+    pub fn take_up(mut self, max: u64) -> Result<TakenUp, StoreError> {
+        let incoming = &mut self.incoming;
+        if self.left > incoming.length {
+            incoming.restart()?;
+        } else if self.left > 0 {
+            let before = incoming.offset();
+            feed((&incoming.file).take(max), &mut incoming.hasher)
+                .map_err(|e| Error::io("read", &incoming.path, e))?;
+            if incoming.offset() - before == max {
+                return Ok(TakenUp::Some(self));
+            }
+            incoming.resumed_from = incoming.offset();
+        }
+        let disk = incoming.store.files.disk();
+        if let Err(e) = disk.reserve(&incoming.file, incoming.length) {
+            if incoming.offset() == 0 {
+                incoming.store.files.unlink(&incoming.path)?;
+            }
+            return Err(Error::io("reserve room for", &incoming.path, e).into());
+        }
+        Ok(TakenUp::All(self.incoming))
+    }
+}
+
 /// A file on its way into the store. Dropped, it keeps what has arrived for the next try.
 #[derive(Debug)]
 pub struct Incoming {
@@ -391,27 +455,6 @@ impl Incoming {
     /// Whether all bytes are here.
     pub fn is_complete(&self) -> bool {
         self.offset() == self.length
-    }
-
-    /// Hashes what an earlier try left; starts over if that is more than there can be.
-    fn take_up(&mut self) -> Result<(), StoreError> {
-        let found = self
-            .file
-            .metadata()
-            .map_err(|e| Error::io("look at", &self.path, e))?;
-        if found.len() > self.length {
-            self.restart()?;
-        } else if found.len() > 0 {
-            feed(&self.file, &mut self.hasher).map_err(|e| Error::io("read", &self.path, e))?;
-            self.resumed_from = self.hasher.length();
-        }
-        if let Err(e) = self.store.files.disk().reserve(&self.file, self.length) {
-            if self.offset() == 0 {
-                self.store.files.unlink(&self.path)?;
-            }
-            return Err(Error::io("reserve room for", &self.path, e).into());
-        }
-        Ok(())
     }
 
     /// Throws away what has arrived and begins again.
@@ -453,6 +496,17 @@ impl Incoming {
                 Err(e) => return Err(Error::io("write", &self.path, e).into()),
             }
         }
+        Ok(())
+    }
+
+    /// Flushes what has arrived, so that [`Self::finish`] has little left to do. One flush.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn flush(&mut self) -> Result<(), StoreError> {
+        let disk = self.store.files.disk();
+        disk.sync_file(&self.file)
+            .map_err(|e| Error::io("flush", &self.path, e))?;
         Ok(())
     }
 

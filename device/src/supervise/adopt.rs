@@ -11,6 +11,7 @@ use durable::{Files, Record};
 use release::Component;
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
+use tokio::task::spawn_blocking;
 use tuf::Digest;
 
 use super::launch::MARK;
@@ -71,19 +72,9 @@ const MAX_ANCESTORS: usize = 64;
 ///
 /// Program `spare`, its group and what descends from it are left alone. `patience` is for each group.
 pub async fn end_strays(data: &Path, spare: Option<i32>, patience: Duration) {
-    let mut groups: HashSet<i32> = HashSet::new();
     let mark = format!("{MARK}={}", data.display());
-    for pid in processes() {
-        let Some(found) = stat(pid).filter(|found| found.state != 'Z' && Some(found.group) != spare) else {
-            continue;
-        };
-        if has_mark(pid, &mark) && !spare.is_some_and(|spare| descends(pid, spare)) {
-            tracing::info!(target: "drover", pid, "ending a process that a program left behind");
-            groups.insert(found.group);
-        }
-    }
-    // Never the agent's own group, should something odd carry the mark there.
-    groups.remove(&rustix::process::getpgrp().as_raw_pid());
+    // All of /proc is read: beside the agent's thread. Cut off, the agent ends.
+    let groups = spawn_blocking(move || strays(&mark, spare)).await.unwrap_or_default();
     for group in groups {
         match Process::find_now(group) {
             Some(process) => {
@@ -97,6 +88,23 @@ pub async fn end_strays(data: &Path, spare: Option<i32>, patience: Duration) {
             }
         }
     }
+}
+
+/// The groups of the processes that carry the mark, `spare` and its own aside.
+fn strays(mark: &str, spare: Option<i32>) -> HashSet<i32> {
+    let mut groups = HashSet::new();
+    for pid in processes() {
+        let Some(found) = stat(pid).filter(|found| found.state != 'Z' && Some(found.group) != spare) else {
+            continue;
+        };
+        if has_mark(pid, mark) && !spare.is_some_and(|spare| descends(pid, spare)) {
+            tracing::info!(target: "drover", pid, "ending a process that a program left behind");
+            groups.insert(found.group);
+        }
+    }
+    // Never the agent's own group, should something odd carry the mark there.
+    groups.remove(&rustix::process::getpgrp().as_raw_pid());
+    groups
 }
 
 /// Whether `ancestor` started this process, or started what started it.

@@ -15,6 +15,7 @@ use rustix::process::{
 };
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::limits::KILL_WAIT;
@@ -182,12 +183,18 @@ impl Process {
         exit.unwrap_or(Exit::Unknown)
     }
 
+    /// Reads all of /proc, beside the agent's thread.
+    async fn group_is_gone(&self) -> bool {
+        let group = self.pid();
+        spawn_blocking(move || group_is_gone(group)).await.unwrap_or(true)
+    }
+
     /// Ends what the program left behind in its group, so that no port stays taken.
     pub async fn clear_group(&self) {
         let until = Instant::now() + KILL_WAIT;
         while test_kill_process_group(self.pid).is_ok() {
             kill_process_group(self.pid, Signal::KILL).ok();
-            if group_is_gone(self.pid()) || Instant::now() > until {
+            if self.group_is_gone().await || Instant::now() > until {
                 return;
             }
             sleep(SHORT_PAUSE).await;

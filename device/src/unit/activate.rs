@@ -8,6 +8,7 @@ use tokio::task::spawn_blocking;
 
 use super::Unit;
 use crate::backoff::BackOff;
+use crate::hub::Tried;
 use crate::limits::{RESTART_BASE, RESTART_CAP};
 use crate::machine::{Action, Attempt, Cause, Happening, Life, step};
 use crate::order::misfit;
@@ -91,7 +92,7 @@ impl Unit {
                 return Ok(proved);
             }
             Action::RaiseFloor => self.raise_floor().await,
-            Action::Report => return Ok(self.report_end()),
+            Action::Report => return Ok(self.report_end().await),
             Action::Collect => self.collect().await,
         }
         Ok(None)
@@ -154,8 +155,9 @@ impl Unit {
             .filter(|a| a.cause == Cause::Order)
             .map(|a| a.to.digest);
         if let Some(digest) = to {
-            let hub = Arc::clone(&self.hub);
-            let removed = spawn_blocking(move || hub.world.files.remove_tree(&hub.layout.release(&digest)));
+            let removed = self
+                .hub
+                .long_work(move |hub| hub.world.files.remove_tree(&hub.layout.release(&digest)));
             if let Ok(Err(error)) = removed.await {
                 tracing::warn!(target: "drover", error = %chain(&error), "a staged release cannot be removed");
             }
@@ -220,7 +222,7 @@ impl Unit {
     }
 
     /// Tells, records and reports how the attempt ended; none if the report must be tried again.
-    pub(super) fn report_end(&mut self) -> Option<Happening> {
+    pub(super) async fn report_end(&mut self) -> Option<Happening> {
         let Life::Ended(ended) = self.slot.life.clone() else {
             return None;
         };
@@ -228,20 +230,19 @@ impl Unit {
         let (Some(attempt), Some(teller)) = (self.slot.attempt.clone(), self.teller.clone()) else {
             return Some(Happening::Reported);
         };
-        if !std::mem::replace(&mut self.told_end, true) {
+        let line = if std::mem::replace(&mut self.told_end, true) {
+            None
+        } else {
             self.tell_end(&attempt, &ended.outcome, ended.reason.as_deref());
-            self.hub.record(
-                &self.component,
-                &attempt.to.version,
-                attempt.from.as_ref().map(|from| from.version.clone()),
-                attempt.to.digest,
-                ended.outcome,
-                ended.reason.clone(),
-                &teller,
-            );
-        }
+            Some(Tried {
+                component: self.component.clone(),
+                version: attempt.to.version.clone(),
+                from: attempt.from.as_ref().map(|from| from.version.clone()),
+                digest: attempt.to.digest,
+            })
+        };
         let end = (attempt.update, ended.outcome, ended.reason.clone());
-        match self.hub.report(Some(end), &teller) {
+        match self.hub.write_down(line, end, &teller).await {
             Ok(_) => {
                 self.teller = None;
                 match ended.outcome {
@@ -294,8 +295,7 @@ impl Unit {
     }
 
     async fn collect(&mut self) {
-        let hub = Arc::clone(&self.hub);
-        let collected = spawn_blocking(move || {
+        let collected = self.hub.long_work(|hub| {
             let needed = hub.generation.needed();
             stage::collect(&hub.world.files, &hub.layout, &needed).map_err(|error| chain(&error))?;
             hub.store.collect(&needed).map_err(|error| chain(&error))?;

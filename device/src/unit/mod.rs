@@ -286,12 +286,14 @@ impl Unit {
             self.retry_later(order.update);
         }
         let digest = digest.unwrap_or_else(|| Digest::from_bytes([0; 32]));
-        self.hub.end_order(&Unfollowed {
-            order,
-            digest,
-            outcome,
-            reason,
-        });
+        self.hub
+            .end_order(&Unfollowed {
+                order,
+                digest,
+                outcome,
+                reason,
+            })
+            .await;
         Ok(())
     }
 
@@ -394,7 +396,7 @@ impl Unit {
             self.mend_later();
             return Ok(());
         }
-        match self.report_end() {
+        match self.report_end().await {
             Some(happening) => self.happen(happening).await,
             None => Ok(()),
         }

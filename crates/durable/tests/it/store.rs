@@ -3,7 +3,7 @@ use std::fs;
 use std::path::Path;
 
 use durable::faulty::Fault;
-use durable::{Files, Store, StoreError};
+use durable::{Files, Store, StoreError, TakenUp};
 use proptest::prelude::*;
 use tuf::Digest;
 
@@ -116,6 +116,30 @@ fn a_part_damaged_by_a_power_cut_blames_nobody() {
     ));
     receive(&Files::real(), dir.path(), &whole).unwrap();
     assert_eq!(names(dir.path()), [digest.to_string()]);
+}
+
+#[test]
+fn a_part_is_taken_up_in_pieces_of_any_size() {
+    for piece in [1, 7, 999, 2000, 2001, u64::MAX] {
+        let (dir, whole) = (tempfile::tempdir().unwrap(), bytes(5000));
+        let digest = Digest::of(&whole);
+        fs::write(dir.path().join(format!("{digest}.part")), &whole[..2000]).unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let mut part = store.open_part(digest, 5000).unwrap();
+        let mut steps = 0;
+        let mut incoming = loop {
+            match part.take_up(piece).unwrap() {
+                TakenUp::All(incoming) => break incoming,
+                TakenUp::Some(rest) => part = rest,
+            }
+            steps += 1;
+        };
+        assert_eq!((steps, incoming.offset()), (2000 / piece, 2000));
+        incoming.write(&whole[2000..]).unwrap();
+        incoming.flush().unwrap();
+        assert_eq!(incoming.finish().unwrap().resumed_from, 2000);
+        assert_eq!(store.verify(&digest).unwrap(), 5000);
+    }
 }
 
 #[test]
