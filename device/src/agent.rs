@@ -7,7 +7,6 @@ use anyhow::{Context, bail};
 use durable::Store;
 use mtls::Credentials;
 use protocol::Secret;
-use release::Component;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -19,7 +18,7 @@ use crate::generation::{Generation, GenerationStore};
 use crate::http::Pool;
 use crate::hub::{Hub, Link};
 use crate::layout::Layout;
-use crate::limits::{LONG_WORK, MAX_TYPED, OUTPUT_CHECK};
+use crate::limits::{LONG_WORK, MAX_TYPED, TASKS_CHECK};
 use crate::link;
 use crate::machine::{Installed, Slot};
 use crate::manager::Manager;
@@ -28,7 +27,6 @@ use crate::renew;
 use crate::reports::{Outbox, ReportKey};
 use crate::settings::Settings;
 use crate::stage;
-use crate::supervise::output::Output;
 use crate::sync::Shared;
 use crate::trust::{Trust, chain};
 use crate::world::{CutOff, World};
@@ -246,21 +244,10 @@ fn is_better(before: Option<&Installed>, found: &Installed, floor: Option<u64>) 
     }
 }
 
-/// Keeps the programs' output files below their limit, and forgets tasks that have ended.
+/// Forgets tasks that have ended.
 async fn tidy(hub: Arc<Hub>) {
     loop {
-        sleep(OUTPUT_CHECK).await;
+        sleep(TASKS_CHECK).await;
         while hub.tasks.with(|tasks| tasks.try_join_next().is_some()) {}
-        let components: Vec<Component> = hub.units.with(|units| units.keys().cloned().collect());
-        for component in components {
-            let output = Output::new(hub.layout.output_of(&component));
-            if output.length() <= crate::limits::MAX_OUTPUT {
-                continue;
-            }
-            let bounded = tokio::task::spawn_blocking(move || output.bound());
-            if let Ok(Err(error)) = bounded.await {
-                tracing::warn!(target: "drover", %component, error = %chain(&error), "an output file cannot be set aside");
-            }
-        }
     }
 }

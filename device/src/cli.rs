@@ -23,6 +23,7 @@ use crate::enroll::{Anchor, Joining, enroll};
 use crate::layout::Layout;
 use crate::limits::DISK_THREADS;
 use crate::records::InstallLog;
+use crate::supervise::output::{self, COPY_OUTPUT};
 use crate::world::World;
 
 /// The device agent: runs applications, keeps them up to date, trusts only its own root.
@@ -86,6 +87,12 @@ enum Command {
     /// Opens the window; starts the agent where none runs.
     #[cfg(feature = "gui")]
     Window(WindowArgs),
+    /// Keeps the newest of its standard input in a file: started by the agent for each program.
+    #[command(name = COPY_OUTPUT, hide = true)]
+    CopyOutput {
+        /// The file.
+        file: PathBuf,
+    },
     /// Anchors damaged trusted state again with the author's root file; the agent must not run.
     RepairTrust {
         #[command(flatten)]
@@ -169,6 +176,10 @@ struct AnchorArgs {
 /// # Errors
 /// What a person should read, with its causes.
 pub fn run(cli: Cli) -> anyhow::Result<()> {
+    // A process for each program: no log, no threads.
+    if let Command::CopyOutput { file } = &cli.command {
+        return output::copy(file).context("cannot copy a program's output");
+    }
     start_log(cli.log);
     // A window waits for its person, not for a runtime.
     #[cfg(feature = "gui")]
@@ -250,6 +261,7 @@ async fn command(command: Command) -> anyhow::Result<()> {
             print(&shown, &(), |()| format!("{component} may be updated again\n"))
         }
         Command::Watch(shown) => watch(&shown).await,
+        Command::CopyOutput { file } => Ok(output::copy(&file)?),
         // Opened before there is a runtime.
         #[cfg(feature = "gui")]
         Command::Window(args) => window(&args),

@@ -85,10 +85,15 @@ pub const MAX_WAITING_REPORTS: usize = 512;
 /// Steps of one attempt kept for its report; leaves room for those of its end.
 pub const MAX_ATTEMPT_EVENTS: usize = protocol::limits::MAX_REPORT_EVENTS - 10;
 
-/// Bytes of a program's output before the file is cut; one older file is kept, so twice this at most.
+/// Bytes of a program's output before its file is set aside; one older file is kept, so twice this at most.
 pub const MAX_OUTPUT: u64 = 1 << 20;
-/// How often the length of the output files is looked at.
-pub const OUTPUT_CHECK: Duration = Duration::from_secs(2);
+/// Bytes that are copied at once. Where two programs of a component write at the same time, as when a worker of the
+/// old one outlives it, a file may be longer than [`MAX_OUTPUT`] by this.
+pub const OUTPUT_PIECE: usize = 64 << 10;
+/// How long the last output of a program that has ended is waited for.
+pub const OUTPUT_WAIT: Duration = Duration::from_millis(500);
+/// How often tasks that have ended are forgotten.
+pub const TASKS_CHECK: Duration = Duration::from_secs(2);
 /// Bytes of a failed program's last output that are looked at for the reason.
 pub const REASON_TAIL: u64 = 2048;
 /// Lines of it that go into the reason.

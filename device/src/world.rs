@@ -1,6 +1,7 @@
 //! What the agent gets from outside, so that tests can bring their own.
 
 use std::fmt::Debug;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use durable::Files;
@@ -17,6 +18,8 @@ pub struct World {
     pub random: Arc<dyn Random>,
     /// The disk.
     pub files: Files,
+    /// The program whose command `copy-output` copies what programs write: this one.
+    pub copier: PathBuf,
     /// Where execution may end without notice.
     pub cut: Arc<dyn Cut>,
 }
@@ -61,6 +64,8 @@ impl World {
             clock: Arc::new(FlooredClock::new(Some(crate::BUILT))),
             random: Arc::new(SystemRandom),
             files: Files::real(),
+            // Still this program where its file was replaced meanwhile.
+            copier: PathBuf::from("/proc/self/exe"),
             cut: Arc::new(Whole),
         }
     }

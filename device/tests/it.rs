@@ -15,6 +15,8 @@ mod busy;
 mod crash;
 #[path = "it/flow.rs"]
 mod flow;
+#[path = "it/output.rs"]
+mod output;
 #[path = "it/programs.rs"]
 mod programs;
 #[path = "it/repository.rs"]

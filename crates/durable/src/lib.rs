@@ -8,6 +8,7 @@
 //! - [`replace`], [`create_dir`], [`remove_tree`], …: single steps on files and folders.
 //! - [`Record`]: one checked, versioned value in one file.
 //! - [`Store`]: files named by their SHA-256, received in pieces, hashed while they stream.
+//! - [`Bounded`]: the newest bytes of something that does not end, unflushed.
 //! - [`RecordLog`]: append-only lines for people and for programs, bounded by rotation.
 //! - [`TrustStore`], [`refresh()`], [`look_up`]: what a verifier has verified, how it gets newer and is asked.
 //! - [`Disk`]: what all of them stand on; [`faulty`] is a disk that fails on purpose.
@@ -24,6 +25,7 @@
     )
 )]
 
+mod bounded;
 mod disk;
 mod error;
 pub mod faulty;
@@ -37,6 +39,7 @@ mod search;
 mod store;
 mod trust;
 
+pub use bounded::Bounded;
 pub use disk::{Disk, RealDisk};
 pub use error::Error;
 pub use files::{

@@ -15,6 +15,7 @@ use tokio::task::spawn_blocking;
 use tuf::Digest;
 
 use super::launch::MARK;
+use super::output::Copier;
 use super::process::{Process, processes, stat};
 use crate::layout::Layout;
 
@@ -29,6 +30,9 @@ pub struct Run {
     pub boot_id: String,
     /// The release that it runs.
     pub digest: Digest,
+    /// Pid and start of the process that copies its output.
+    #[serde(default)]
+    pub copier: Option<(i32, u64)>,
 }
 
 /// The run record of a component.
@@ -45,12 +49,13 @@ pub fn record(files: &Files, layout: &Layout, component: &Component) -> Record<R
 impl Run {
     /// What is to be recorded of a process.
     #[must_use]
-    pub fn of(process: &Process, digest: Digest) -> Self {
+    pub fn of(process: &Process, digest: Digest, copier: &Copier) -> Self {
         Self {
             pid: process.pid(),
             start_ticks: process.start_ticks(),
             boot_id: mtls::stamp().boot_id,
             digest,
+            copier: Some(copier.found_by()),
         }
     }
 
@@ -62,6 +67,15 @@ impl Run {
         (same_boot && alive)
             .then(|| Process::find(self.pid, self.start_ticks))
             .flatten()
+    }
+}
+
+impl Run {
+    /// The process that copies its output, if it still runs.
+    #[must_use]
+    pub fn find_copier(&self) -> Option<Copier> {
+        let (pid, start_ticks) = self.copier?;
+        Process::find(pid, start_ticks).map(Copier::watch)
     }
 }
 

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs::File;
-use std::io;
+use std::io::{self, PipeWriter};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -77,11 +76,11 @@ impl Launch {
         &self.data
     }
 
-    /// The command that runs the program and appends what it writes to `output`.
+    /// The command that runs the program; what it writes goes into `output`.
     ///
     /// # Errors
     /// The system has no descriptors left.
-    pub fn command(&self, output: File) -> io::Result<Command> {
+    pub fn command(&self, output: PipeWriter) -> io::Result<Command> {
         let mut command = match self.how {
             How::Exec => Command::new(&self.program),
             How::Jar => with_file("java", &["-jar"], &self.program),

@@ -136,6 +136,13 @@ impl Process {
         self.since
     }
 
+    /// Whether it still runs.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        let same = |found: Stat| found.state != 'Z' && found.start_ticks == self.start_ticks;
+        stat(self.pid()).is_some_and(same)
+    }
+
     /// Waits for its end. Can be called again and again, and dropped in between.
     pub async fn ended(&self) -> Exit {
         loop {

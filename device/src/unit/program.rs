@@ -16,7 +16,7 @@ use crate::stage::{self, Staged};
 use crate::supervise::adopt::{self, Run, end_strays};
 use crate::supervise::health::Check;
 use crate::supervise::launch::Launch;
-use crate::supervise::output::Output;
+use crate::supervise::output::{Copier, Mark, Output};
 use crate::supervise::process::{Exit, Process};
 use crate::trust::chain;
 
@@ -30,7 +30,9 @@ pub(super) struct Program {
     /// When its proof begins to count.
     pub(super) started: Instant,
     output: Output,
-    output_from: u64,
+    output_from: Mark,
+    /// None if an agent that knew no copiers started it.
+    copier: Option<Copier>,
 }
 
 impl Program {
@@ -38,8 +40,18 @@ impl Program {
         Duration::from_secs(u64::from(self.release.run.stop_seconds)).min(MAX_STOP)
     }
 
+    /// Waits a moment for the output of a program that has ended.
+    async fn output_done(&self) {
+        if let Some(copier) = &self.copier {
+            copier.done().await;
+        }
+    }
+
     /// A reason with what the program wrote last.
-    pub(super) fn with_last_words(&self, reason: &str) -> String {
+    pub(super) async fn with_last_words(&self, reason: &str) -> String {
+        if !self.process.is_alive() {
+            self.output_done().await;
+        }
         let words = self.output.last_words(self.output_from);
         if words.is_empty() {
             reason.to_owned()
@@ -99,7 +111,8 @@ impl Unit {
                 Ok(staged) => {
                     tracing::info!(target: "drover", component = %self.component, pid = process.pid(), "goes on running under this agent");
                     let launch = self.launch_of(current, &staged.release);
-                    let program = self.program_of(process, current.digest, staged.release, &launch);
+                    let copier = run.find_copier();
+                    let program = self.program_of(process, current.digest, staged.release, &launch, copier);
                     patience = program.patience();
                     self.program = Some(program);
                 }
@@ -117,12 +130,20 @@ impl Unit {
         Launch::new(&self.hub.layout, &current.digest, release, device)
     }
 
-    fn program_of(&self, process: Process, digest: Digest, release: Release, launch: &Launch) -> Program {
+    fn program_of(
+        &self,
+        process: Process,
+        digest: Digest,
+        release: Release,
+        launch: &Launch,
+        copier: Option<Copier>,
+    ) -> Program {
         let output = Output::new(self.hub.layout.output_of(&self.component));
         Program {
             check: Check::new(&release.health, launch),
             started: Instant::now(),
-            output_from: output.length(),
+            output_from: output.mark(),
+            copier,
             process,
             digest,
             release,
@@ -140,16 +161,17 @@ impl Unit {
             .create_dir(launch.data(), 0o750)
             .map_err(|error| chain(&error))?;
         let output = Output::new(self.hub.layout.output_of(&self.component));
-        let output_from = output.length();
-        let file = output
-            .open()
-            .map_err(|error| format!("cannot open its output file: {error}"))?;
-        let command = launch.command(file).map_err(|error| error.to_string())?;
+        let output_from = output.mark();
+        let (copier, pipe) = output
+            .copier(&self.hub.world.copier)
+            .await
+            .map_err(|error| format!("what it writes cannot be copied: {error}"))?;
+        let command = launch.command(pipe).map_err(|error| error.to_string())?;
         let process = Process::spawn(command)
             .await
             .map_err(|error| launch.explain(&error))?;
-        self.record_run(Run::of(&process, current.digest)).await;
-        let program = self.program_of(process, current.digest, staged.release, &launch);
+        self.record_run(Run::of(&process, current.digest, &copier)).await;
+        let program = self.program_of(process, current.digest, staged.release, &launch, Some(copier));
         Ok(Program {
             output_from,
             ..program
@@ -185,14 +207,20 @@ impl Unit {
     pub(super) async fn stop_program(&mut self) {
         self.restart_at = None;
         let mut patience = Duration::from_secs(10);
-        if let Some(program) = self.program.take() {
+        let mut copier = None;
+        if let Some(mut program) = self.program.take() {
             patience = program.patience();
+            copier = program.copier.take();
             let exit = program.process.stop(patience).await;
             tracing::debug!(target: "drover", component = %self.component, "stopped: {exit}");
         }
         // A process may have left its program's group; its mark finds it.
         self.swept = true;
         end_strays(&self.hub.layout.data(&self.component), None, patience).await;
+        if let Some(copier) = copier {
+            // Its last words stand before the first of the next program.
+            copier.done().await;
+        }
     }
 
     /// The program ended by itself: it is started again, later each time.
@@ -204,7 +232,7 @@ impl Unit {
         let data = self.hub.layout.data(&self.component);
         end_strays(&data, None, program.patience()).await;
         let ran = program.process.since().elapsed();
-        let reason = program.with_last_words(&exit.to_string());
+        let reason = program.with_last_words(&exit.to_string()).await;
         tracing::warn!(target: "drover", component = %self.component, reason, "the program ended");
         self.start_later(ran);
         self.show_resting();

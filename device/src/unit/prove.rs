@@ -36,7 +36,7 @@ impl Unit {
             }
             proved = proving => Some(match proved {
                 Ok(()) => Happening::Passed,
-                Err(reason) => Happening::Unhealthy { reason: program.with_last_words(&reason) },
+                Err(reason) => Happening::Unhealthy { reason: program.with_last_words(&reason).await },
             }),
         }
     }

@@ -140,9 +140,7 @@ async fn fail_disk(fault: Fault, stride: u64) -> u64 {
             ..World::system()
         };
         // A disk that fails at once keeps the agent from starting; its program is not touched.
-        let agent = device::agent::Agent::start(rounds.site.layout(), world)
-            .await
-            .ok();
+        let agent = rounds.site.try_agent_in(world).await.ok();
         let release = rounds.publish(true);
         let update = release.update_id.parse().unwrap();
         let killed = matches!(fault, Fault::Killed | Fault::KilledAfter);

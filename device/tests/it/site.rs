@@ -194,7 +194,13 @@ impl Site {
     }
 
     pub async fn agent_in(&self, world: World) -> Agent {
-        Agent::start(self.layout(), world).await.unwrap()
+        self.try_agent_in(world).await.unwrap()
+    }
+
+    pub async fn try_agent_in(&self, world: World) -> anyhow::Result<Agent> {
+        // This program is not the agent.
+        let copier = PathBuf::from(env!("CARGO_BIN_EXE_device"));
+        Agent::start(self.layout(), World { copier, ..world }).await
     }
 
     /// Ends all programs, as a power cut does.

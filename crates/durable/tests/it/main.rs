@@ -7,6 +7,7 @@
     missing_docs
 )]
 
+mod bounded;
 mod files;
 mod log;
 mod record;
