@@ -166,7 +166,8 @@ struct AnchorArgs {
     /// SHA-256 of the author's root file, which is then fetched from the manager and compared.
     #[arg(long)]
     root_fingerprint: Option<Digest>,
-    /// Trust whatever root the manager has: the gateway could then install what it likes.
+    /// Trust whatever root the manager has: the gateway could then install what it likes. Refused where a root is
+    /// trusted already.
     #[arg(long)]
     danger_trust_gateway: bool,
 }

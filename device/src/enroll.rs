@@ -129,6 +129,13 @@ fn ensure_same_author(
     if !trust.exists() {
         return Ok(());
     }
+    ensure!(
+        !matches!(anchor, Anchor::DangerTrustGateway),
+        "this device trusts an author's root already, which --danger-trust-gateway does not replace, and nothing was \
+         sent: give the file of that author with --root, or, if the gateway shall be believed from now on, remove {} \
+         first and enrol again with the same code",
+        trust.display()
+    );
     let state = TrustStore::open_on(world.files.clone(), &trust).and_then(|store| store.load())?;
     let same = match (anchor, given) {
         (_, Some(given)) => {
@@ -139,7 +146,8 @@ fn ensure_same_author(
         (Anchor::Fingerprint(wanted), None) => state
             .raw(&tuf::Role::Root)
             .is_some_and(|root| Digest::of(root) == *wanted),
-        _ => true,
+        // Refused above, or with a root that was given.
+        (Anchor::DangerTrustGateway | Anchor::File(_), None) => false,
     };
     ensure!(
         same,

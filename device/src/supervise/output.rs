@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io::{self, PipeWriter, Read, Seek, SeekFrom};
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -161,7 +162,7 @@ pub fn copy(path: &Path) -> io::Result<()> {
     ];
     drop(entered);
     let mut kept = Bounded::new(Files::real(), path, MAX_OUTPUT, 0o640);
-    let mut input = File::from(rustix::io::dup(rustix::stdio::stdin())?);
+    let mut input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let mut buffer = vec![0; OUTPUT_PIECE];
     loop {
         match input.read(&mut buffer) {

@@ -343,3 +343,22 @@ async fn another_authors_root_is_refused_before_the_code_is_used() {
         .await
         .unwrap();
 }
+
+#[tokio::test]
+async fn trusting_the_gateway_does_not_keep_another_trust_in_silence() {
+    let site = Site::new().await;
+    let layout = site.enrolled().await;
+    let key = std::fs::read(layout.key()).unwrap();
+    let again = || device::enroll::Joining {
+        again: true,
+        ..site.joining(Anchor::DangerTrustGateway)
+    };
+    let error = enroll(&layout, &World::system(), again()).await.unwrap_err().to_string();
+    assert!(error.contains("--danger-trust-gateway does not replace"), "{error}");
+    assert!(error.contains(&layout.trust().display().to_string()), "{error}");
+    assert_eq!(std::fs::read(layout.key()).unwrap(), key, "the identity is as it was");
+    // The way out that is named works.
+    std::fs::remove_dir_all(layout.trust()).unwrap();
+    enroll(&layout, &World::system(), again()).await.unwrap();
+    assert!(layout.trust().exists());
+}
