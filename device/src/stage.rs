@@ -144,7 +144,7 @@ fn fill(
     let program = format!("payload/{}", release.run.program);
     let listed = match release.form {
         Form::Package => unpack_package(folder, digest, source)?,
-        Form::Single => vec![place_single(folder, digest, source, &program)?],
+        Form::Single => vec![place_single(files, folder, digest, source, &program)?],
     };
     if !listed.iter().any(|file| file.path == program) {
         return Err(StageError::NoProgram(release.run.program.to_string()));
@@ -183,6 +183,7 @@ fn unpack_package(folder: &Path, digest: &Digest, source: &Path) -> Result<Vec<S
 
 /// A single file is its own payload: linked, so that it lies on the disk once.
 fn place_single(
+    files: &Files,
     folder: &Path,
     digest: &Digest,
     source: &Path,
@@ -191,10 +192,7 @@ fn place_single(
     let path = folder.join(program);
     let parent = layout_parent(&path);
     fs::create_dir_all(&parent).map_err(io_at("create", &parent))?;
-    if fs::hard_link(source, &path).is_err() {
-        fs::copy(source, &path).map_err(io_at("copy to", &path))?;
-    }
-    fs::set_permissions(&path, mode(0o644)).map_err(io_at("set the mode of", &path))?;
+    files.link_or_copy(source, &path, 0o644)?;
     let (got, size) = hash_of(&path)?;
     if got != *digest {
         return Err(StageError::Changed);

@@ -159,7 +159,7 @@ fn killed() -> io::Error {
 fn needs_room(name: &str) -> bool {
     matches!(
         name,
-        "create_new" | "open_append" | "write" | "reserve" | "create_dir" | "sync_file"
+        "create_new" | "open_append" | "write" | "reserve" | "link" | "create_dir" | "sync_file"
     )
 }
 
@@ -219,6 +219,10 @@ impl Disk for Faulty {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.run("rename", Some(to), |d| d.rename(from, to))
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.run("link", Some(to), |d| d.link(from, to))
     }
 
     fn create_dir(&self, path: &Path, mode: u32) -> io::Result<()> {

@@ -249,6 +249,34 @@ impl Files {
         Ok(())
     }
 
+    /// Puts a file under a second name that is free: as a link, so that it lies on the disk once, or as a copy where
+    /// there are no links. Nothing is flushed: [`Self::sync_tree`] does, once all is in place.
+    ///
+    /// # Errors
+    /// Those of the disk; what was copied then is for the caller to remove.
+    pub fn link_or_copy(&self, from: &Path, to: &Path, mode: u32) -> Result<(), Error> {
+        let at = |action: &'static str, path: &Path| {
+            let path = path.to_owned();
+            move |e| Error::io(action, &path, e)
+        };
+        if self.disk.link(from, to).is_ok() {
+            let file = self.disk.open_read(to).map_err(at("open", to))?;
+            return self.disk.set_mode(&file, mode).map_err(at("set the mode of", to));
+        }
+        let mut source = self.disk.open_read(from).map_err(at("open", from))?;
+        let copy = self.disk.create_new(to, mode).map_err(at("create", to))?;
+        self.disk.set_mode(&copy, mode).map_err(at("set the mode of", to))?;
+        let mut buffer = vec![0; limits::READ_BUFFER_BYTES];
+        loop {
+            match source.read(&mut buffer) {
+                Ok(0) => return Ok(()),
+                Ok(count) => write_all(&*self.disk, &copy, to, buffer.get(..count).unwrap_or_default())?,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(Error::io("read", from, e)),
+            }
+        }
+    }
+
     /// Removes what killed writers left in `dir`: temporary files nobody holds, half-removed
     /// trees. Says how many. Call it when a program starts to own a folder.
     ///

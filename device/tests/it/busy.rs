@@ -123,6 +123,9 @@ impl Disk for Gate {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         RealDisk.rename(from, to)
     }
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        RealDisk.link(from, to)
+    }
     fn create_dir(&self, path: &Path, mode: u32) -> io::Result<()> {
         RealDisk.create_dir(path, mode)
     }

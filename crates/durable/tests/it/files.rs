@@ -250,3 +250,22 @@ fn reading_stops_at_the_limit_and_refuses_what_is_no_file() {
     let error = durable::read_limited(dir.path(), 1).unwrap_err();
     assert!(matches!(error, Error::WrongType { .. }), "{error:?}");
 }
+
+#[test]
+fn a_second_name_is_a_link_or_where_there_are_none_a_copy() {
+    let whole: Vec<u8> = (0..200_000_u32).map(|n| n.to_le_bytes()[0]).collect();
+    // The second disk refuses its first operation, the link.
+    let no_links = Files::on(Arc::new(Faulty::new(Fault::Io, 1)));
+    for (files, links) in [(Files::real(), 2), (no_links, 1)] {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        fs::write(&from, &whole).unwrap();
+        files.link_or_copy(&from, &to, 0o644).unwrap();
+        assert_eq!(fs::read(&to).unwrap(), whole);
+        let found = fs::metadata(&to).unwrap();
+        assert_eq!((found.nlink(), found.mode() & 0o7777), (links, 0o644));
+        // Nothing that is there is written over.
+        files.link_or_copy(&from, &to, 0o644).unwrap_err();
+        assert_eq!(fs::read(&from).unwrap(), whole);
+    }
+}
