@@ -268,7 +268,7 @@ impl Desk {
             }
         };
         let (state, outcome) = durable::refresh_all(
-            &self.trust,
+            &*self.trust,
             state,
             &self.repository,
             now,

@@ -126,12 +126,11 @@ impl Trust {
     /// Takes up the trusted state. Damage is not an error here: the programs run on, nothing new comes.
     #[must_use]
     pub fn open(files: &Files, layout: &Layout, clock: Arc<FlooredClock>) -> Self {
-        let opened = TrustStore::open_on(files.clone(), layout.trust())
-            .and_then(|store| {
-                let state = store.take_up()?;
-                let store = Beside(Arc::new(store));
-                Ok(Held { store, state })
-            });
+        let opened = TrustStore::open_on(files.clone(), layout.trust()).and_then(|store| {
+            let state = store.take_up()?;
+            let store = Beside(Arc::new(store));
+            Ok(Held { store, state })
+        });
         let (held, trouble) = match opened {
             Ok(held) => (Some(held), None),
             Err(error) => (None, Some(format!("{}; {WAY_BACK}", chain(&error)))),

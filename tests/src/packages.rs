@@ -30,15 +30,21 @@ pub fn thermostat(out: &Path, version: &str) -> PathBuf {
     dir
 }
 
-fn copy_tree(from: &Path, to: &Path) {
+/// Copies the folders and plain files of a folder.
+///
+/// # Panics
+/// If they cannot be copied.
+pub fn copy_tree(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("folder");
     for entry in std::fs::read_dir(from).unwrap_or_else(|error| panic!("{}: {error}", from.display())) {
         let entry = entry.expect("entry");
         let target = to.join(entry.file_name());
-        if entry.file_type().expect("type").is_dir() {
+        let kind = entry.file_type().expect("type");
+        if kind.is_dir() {
             copy_tree(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).expect("copy");
+        } else if kind.is_file() {
+            let mode = entry.metadata().expect("metadata").permissions().mode();
+            put(&target, &std::fs::read(entry.path()).expect("readable"), mode);
         }
     }
 }

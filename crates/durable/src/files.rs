@@ -265,7 +265,9 @@ impl Files {
         }
         let mut source = self.disk.open_read(from).map_err(at("open", from))?;
         let copy = self.disk.create_new(to, mode).map_err(at("create", to))?;
-        self.disk.set_mode(&copy, mode).map_err(at("set the mode of", to))?;
+        self.disk
+            .set_mode(&copy, mode)
+            .map_err(at("set the mode of", to))?;
         let mut buffer = vec![0; limits::READ_BUFFER_BYTES];
         loop {
             match source.read(&mut buffer) {

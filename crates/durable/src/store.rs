@@ -305,10 +305,7 @@ impl Store {
         }
         let path = self.part_path(&digest);
         let file = self.lock_part(&path, digest)?;
-        let left = file
-            .metadata()
-            .map_err(|e| Error::io("look at", &path, e))?
-            .len();
+        let left = file.metadata().map_err(|e| Error::io("look at", &path, e))?.len();
         let incoming = Incoming {
             store: self.clone(),
             file,

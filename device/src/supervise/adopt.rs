@@ -88,7 +88,9 @@ const MAX_ANCESTORS: usize = 64;
 pub async fn end_strays(data: &Path, spare: Option<i32>, patience: Duration) {
     let mark = format!("{MARK}={}", data.display());
     // All of /proc is read: beside the agent's thread. Cut off, the agent ends.
-    let groups = spawn_blocking(move || strays(&mark, spare)).await.unwrap_or_default();
+    let groups = spawn_blocking(move || strays(&mark, spare))
+        .await
+        .unwrap_or_default();
     for group in groups {
         match Process::find_now(group) {
             Some(process) => {

@@ -86,7 +86,9 @@ impl Output {
         let begun = std::fs::metadata(&older).is_ok_and(|found| found.ino() == from.file);
         let mut bytes = tail(&older, if begun { from.length } else { 0 });
         bytes.extend(tail(&self.path, 0));
-        let surplus = bytes.len().saturating_sub(usize::try_from(REASON_TAIL).unwrap_or(usize::MAX));
+        let surplus = bytes
+            .len()
+            .saturating_sub(usize::try_from(REASON_TAIL).unwrap_or(usize::MAX));
         quote(bytes.get(surplus..).unwrap_or_default())
     }
 }
@@ -152,7 +154,9 @@ impl Copier {
 pub fn copy(path: &Path) -> io::Result<()> {
     // It ends with its program alone: a signal to everything would take the program's last words, and its life with
     // the next line that it writes.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()?;
     let entered = runtime.enter();
     let _kept = [
         signal(SignalKind::terminate())?,

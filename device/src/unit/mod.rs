@@ -223,6 +223,8 @@ impl Unit {
                 // The next hello must tell of it, or the manager still believes in the hold.
                 self.show_resting();
                 self.retry = None;
+                // An order that is being judged by what was held against it comes again with that hello.
+                self.job = None;
                 self.hub.refused.with(|refused| refused.remove(&self.component));
                 self.hub.hello_due.notify_one();
                 reply.send(Ok(())).ok();

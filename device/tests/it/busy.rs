@@ -163,7 +163,10 @@ async fn all_else_goes_on(site: &Site, gate: &Gate) {
         .await
         .unwrap();
     let status: DeviceStatus = client.call(&DeviceRequest::Status).await.unwrap();
-    assert_eq!(status.components[0].version.as_ref().unwrap().to_string(), "1.0.0");
+    assert_eq!(
+        status.components[0].version.as_ref().unwrap().to_string(),
+        "1.0.0"
+    );
     let history: Vec<InstallEntry> = client.call(&DeviceRequest::History { last: 1 }).await.unwrap();
     assert_eq!(history.len(), 1);
     let starts = site.data("starts").lines().count();
@@ -210,14 +213,20 @@ async fn a_disk_that_takes_nothing_leaves_no_room_for_more() {
     let gate = Gate::holding(Op::Write);
     let store = Store::open_on(Files::on(gate.clone()), dir.path()).unwrap();
     let whole = vec![b'#'; 4 << 20];
-    let incoming = begin(&store, Digest::of(&whole), whole.len() as u64).await.unwrap();
+    let incoming = begin(&store, Digest::of(&whole), whole.len() as u64)
+        .await
+        .unwrap();
     let mut writer = Writer::new(incoming);
     let mut pieces = whole.chunks(PIECE);
     while writer.has_room() {
         writer.take(pieces.next().unwrap()).unwrap();
     }
     let most = 2 * WRITE_PIECE + PIECE;
-    assert!(writer.offset() <= most as u64, "{} bytes are held", writer.offset());
+    assert!(
+        writer.offset() <= most as u64,
+        "{} bytes are held",
+        writer.offset()
+    );
     assert!(writer.is_writing() && gate.open());
     for piece in pieces {
         writer.take(piece).unwrap();
@@ -240,7 +249,9 @@ async fn a_part_that_a_dropped_download_still_writes_is_waited_for() {
     let agent = site.agent().await;
     wait_for("the download that comes again", || {
         let newest = agent.hub.bus.newest(&crate::site::component()).last;
-        newest.is_some_and(|last| last.step == protocol::Step::Ordered).then_some(())
+        newest
+            .is_some_and(|last| last.step == protocol::Step::Ordered)
+            .then_some(())
     })
     .await;
     assert!(gate.open());

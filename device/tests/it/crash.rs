@@ -7,7 +7,7 @@ use device::world::{Cut, Point, World};
 use durable::Files;
 use durable::faulty::{Fault, Faulty};
 use protocol::Outcome;
-use protocol::control::DeviceEvent;
+use protocol::control::{DeviceEvent, DeviceRequest};
 use release::Release;
 
 use crate::repository::{good, script, sick};
@@ -176,15 +176,33 @@ async fn fail_disk(fault: Fault, stride: u64) -> u64 {
     unreachable!()
 }
 
-/// With a sound disk again: the new version gets there, if it has not been committed before.
+/// With a sound disk again: the new version gets there, if it has not been committed before. One that could not be
+/// read when it was to start has failed here: a person has to say that it may be tried again.
 async fn finish(rounds: &mut Rounds, release: &Release, what: &str) {
     let agent = rounds.site.agent().await;
-    wait_for(&format!("the new version to be committed, {what}"), || {
+    let outcome = || {
         let slot = agent.hub.generation.slot(&crate::site::component());
+        let failed = slot.bad.iter().any(|bad| bad.version == release.version);
         let current = slot.current.filter(|current| current.version == release.version);
-        (current.is_some() && slot.life == device::machine::Life::Idle).then_some(())
-    })
-    .await;
+        let idle = slot.life == device::machine::Life::Idle;
+        (idle && (failed || current.is_some())).then_some(failed)
+    };
+    if wait_for(
+        &format!("the new version to be committed or refused, {what}"),
+        outcome,
+    )
+    .await
+    {
+        let component = crate::site::component();
+        let socket = rounds.site.layout().control();
+        let mut client = control::Client::connect(&socket, "device").await.unwrap();
+        let again = DeviceRequest::Release { component };
+        client.call::<()>(&again).await.unwrap();
+        wait_for(&format!("the new version to be committed, {what}"), || {
+            (outcome() == Some(false)).then_some(())
+        })
+        .await;
+    }
     // Committed already before the disk failed: then it may just be starting again.
     wait_for(&format!("the new version to run, {what}"), || {
         let version = rounds.site.data("running");

@@ -353,10 +353,20 @@ async fn trusting_the_gateway_does_not_keep_another_trust_in_silence() {
         again: true,
         ..site.joining(Anchor::DangerTrustGateway)
     };
-    let error = enroll(&layout, &World::system(), again()).await.unwrap_err().to_string();
-    assert!(error.contains("--danger-trust-gateway does not replace"), "{error}");
+    let error = enroll(&layout, &World::system(), again())
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("--danger-trust-gateway does not replace"),
+        "{error}"
+    );
     assert!(error.contains(&layout.trust().display().to_string()), "{error}");
-    assert_eq!(std::fs::read(layout.key()).unwrap(), key, "the identity is as it was");
+    assert_eq!(
+        std::fs::read(layout.key()).unwrap(),
+        key,
+        "the identity is as it was"
+    );
     // The way out that is named works.
     std::fs::remove_dir_all(layout.trust()).unwrap();
     enroll(&layout, &World::system(), again()).await.unwrap();

@@ -21,7 +21,10 @@ fn flood() -> (Release, Vec<u8>) {
          head -c {FLOOD} /dev/zero\necho; echo the end\n: > \"$DROVER_DATA/flooded\"\nwhile :; do"
     );
     let text = String::from_utf8(good("1.0.0")).unwrap();
-    (script("1.0.0", 1), text.replace("while :; do", &flood).into_bytes())
+    (
+        script("1.0.0", 1),
+        text.replace("while :; do", &flood).into_bytes(),
+    )
 }
 
 fn size(dir: &Path) -> u64 {
@@ -68,7 +71,10 @@ async fn stays_below_the_limit(site: &Site) {
     .await;
     let (most, looks) = most();
     assert!(looks > 100, "only {looks} looks were taken");
-    assert!(most <= 2 * MAX_OUTPUT + OUTPUT_PIECE as u64, "{most} bytes were kept");
+    assert!(
+        most <= 2 * MAX_OUTPUT + OUTPUT_PIECE as u64,
+        "{most} bytes were kept"
+    );
     assert!(most > MAX_OUTPUT, "the newest are kept");
 }
 
@@ -99,7 +105,8 @@ async fn the_limit_holds_and_the_program_runs_on_while_the_agent_is_gone() {
     // The next agent takes it over, with its output.
     let agent = site.agent().await;
     wait_for("the taking over", || {
-        (agent.hub.components()[0].version.is_some() && agent.hub.status().details[0].running.is_some()).then_some(())
+        (agent.hub.components()[0].version.is_some() && agent.hub.status().details[0].running.is_some())
+            .then_some(())
     })
     .await;
     agent.stop().await;
@@ -115,7 +122,12 @@ fn copiers(site: &Site) -> Vec<i32> {
         let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
         let line = String::from_utf8_lossy(&line).replace('\0', " ");
         if line.contains("copy-output") && line.contains(&dir) {
-            found.extend(entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()));
+            found.extend(
+                entry
+                    .file_name()
+                    .to_str()
+                    .and_then(|name| name.parse::<i32>().ok()),
+            );
         }
     }
     found
@@ -128,7 +140,11 @@ async fn a_signal_to_everything_does_not_take_the_last_words() {
     let copying = copiers(&site);
     assert_eq!(copying.len(), 1);
     let pid = rustix::process::Pid::from_raw(copying[0]).unwrap();
-    for signal in [rustix::process::Signal::TERM, rustix::process::Signal::INT, rustix::process::Signal::HUP] {
+    for signal in [
+        rustix::process::Signal::TERM,
+        rustix::process::Signal::INT,
+        rustix::process::Signal::HUP,
+    ] {
         rustix::process::kill_process(pid, signal).unwrap();
     }
     let second = script("1.1.0", 2);

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use e2e::forge::{Set, Shape, now, update_id};
-use e2e::packages::{ALIVE, app, put, script};
+use e2e::packages::{ALIVE, app, copy_tree, put, script};
 use e2e::process::{bin, bin_dir, run};
 use e2e::site::PASSPHRASE;
 use e2e::{Agent, Forge, Rogue, Site, SiteOptions, eventually};
@@ -211,18 +211,6 @@ fn release(
     }
 }
 
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap().flatten() {
-        let to = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &to);
-        } else if entry.file_type().unwrap().is_file() {
-            std::fs::copy(entry.path(), to).unwrap();
-        }
-    }
-}
-
 fn opened(path: &Path) -> Ed25519Signer {
     let pem = std::fs::read_to_string(path).unwrap();
     Ed25519Signer::from_pkcs8(&certs::decrypt_key(&pem, PASSPHRASE).unwrap()).unwrap()
@@ -249,7 +237,7 @@ async fn a_stolen_targets_key_signs_nothing_after_what_the_page_says() {
     let mut scene = Scene::new().await;
     // The thief has the whole desk, and uses it.
     let thief: PathBuf = scene.site.path("thief");
-    copy(&scene.site.path("author"), &thief);
+    copy_tree(&scene.site.path("author"), &thief);
     let bad = app(scene.work.path(), "6.6.6").display().to_string();
     let theft = scene.site.author_at(&thief, ["publish", &bad, "--yes"]).await;
     let _ = theft.ok();
@@ -464,7 +452,7 @@ async fn a_teams_stolen_key_is_replaced_and_signs_nothing_after_what_the_page_sa
         eventually("heater", || scene.agent.shows("heater"), |shown| *shown == wanted).await;
     };
     let thief = scene.site.path("thief");
-    copy(&desk, &thief);
+    copy_tree(&desk, &thief);
     let _ = publish(&thief, "6.6.6").await.ok();
     runs("6.6.6").await;
     scene.walk("A team's key is lost or stolen").await;
