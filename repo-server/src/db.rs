@@ -16,7 +16,7 @@ use tuf::{Digest, UnixTime};
 use crate::limits::KEPT_PUBLISHES;
 
 /// Version of the tables below, in `PRAGMA user_version`.
-const FORMAT: i64 = 2;
+const FORMAT: i64 = 3;
 
 const TABLES: &str = "
 CREATE TABLE setting (
@@ -88,6 +88,36 @@ PRAGMA user_version = 2;
 COMMIT;
 ";
 
+/// Added by format 3: through whom a report came, and of whom how much is kept. `weight` is bytes and 1 KiB for each
+/// report; under no sender it is that of all that came through a manager.
+const SHARES: &str = "
+ALTER TABLE report ADD COLUMN manager TEXT NOT NULL DEFAULT '';
+CREATE INDEX report_oldest ON report (manager, sender, seq);
+CREATE TABLE report_share (
+    manager TEXT NOT NULL,
+    sender TEXT NOT NULL,
+    weight INTEGER NOT NULL,
+    PRIMARY KEY (manager, sender)
+) STRICT;
+CREATE INDEX report_heaviest_manager ON report_share (sender, weight);
+CREATE INDEX report_heaviest_sender ON report_share (manager, weight);
+INSERT INTO report_share (manager, sender, weight)
+    SELECT manager, sender, SUM(bytes + 1024) FROM report GROUP BY manager, sender;
+INSERT INTO report_share (manager, sender, weight)
+    SELECT manager, '', SUM(bytes + 1024) FROM report GROUP BY manager;
+CREATE TRIGGER report_in AFTER INSERT ON report BEGIN
+    INSERT INTO report_share (manager, sender, weight) VALUES (NEW.manager, NEW.sender, NEW.bytes + 1024)
+        ON CONFLICT (manager, sender) DO UPDATE SET weight = weight + excluded.weight;
+    INSERT INTO report_share (manager, sender, weight) VALUES (NEW.manager, '', NEW.bytes + 1024)
+        ON CONFLICT (manager, sender) DO UPDATE SET weight = weight + excluded.weight;
+END;
+CREATE TRIGGER report_out AFTER DELETE ON report BEGIN
+    UPDATE report_share SET weight = weight - OLD.bytes - 1024
+        WHERE manager = OLD.manager AND sender IN ('', OLD.sender);
+    DELETE FROM report_share WHERE manager = OLD.manager AND sender IN ('', OLD.sender) AND weight <= 0;
+END;
+";
+
 /// Name of the setting that is there while the repository waits for what it forgot.
 pub(crate) const RECOVERING: &str = "recovering";
 /// Name of the setting with the verifier's memory.
@@ -129,10 +159,16 @@ impl Database {
         match format {
             0 => {
                 connection.execute_batch(&format!(
-                    "BEGIN; {TABLES} PRAGMA user_version = {FORMAT}; COMMIT;"
+                    "BEGIN; {TABLES} {SHARES} PRAGMA user_version = {FORMAT}; COMMIT;"
                 ))?;
             }
-            1 => connection.execute_batch(FROM_1)?,
+            1 | 2 => {
+                if format == 1 {
+                    connection.execute_batch(FROM_1)?;
+                }
+                let from_2 = format!("BEGIN IMMEDIATE; {SHARES} PRAGMA user_version = {FORMAT}; COMMIT;");
+                connection.execute_batch(&from_2)?;
+            }
             FORMAT => {}
             other => bail!("its tables have format {other}, this program reads {FORMAT}"),
         }
@@ -371,8 +407,9 @@ impl Change<'_> {
 
     /// Stores a report; `false` if these bytes are here already.
     pub(crate) fn put_report(&self, row: &ReportRow<'_>) -> rusqlite::Result<bool> {
-        let sql = "INSERT INTO report (digest, sender, counter, received, bytes, version, outcome, body)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (digest) DO NOTHING";
+        let sql =
+            "INSERT INTO report (digest, sender, counter, received, bytes, version, outcome, body, manager)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (digest) DO NOTHING";
         let bytes = int(row.body.len() as u64);
         let digest = row.digest.to_string();
         let (counter, received) = (int(row.counter), row.received.0);
@@ -384,7 +421,8 @@ impl Change<'_> {
             bytes,
             row.version,
             row.outcome,
-            row.body
+            row.body,
+            row.manager
         ];
         Ok(self.0.execute(sql, values)? > 0)
     }
@@ -397,9 +435,20 @@ impl Change<'_> {
             .map(count)
     }
 
-    /// Removes the oldest report; gives its bytes.
+    /// Removes the oldest report of whoever has most, among those of the manager through whom most came; gives its
+    /// bytes. So whoever floods takes nobody else's room: a device of its neighbours', a manager, under however many
+    /// names, of other managers'.
     pub(crate) fn drop_oldest_report(&self) -> rusqlite::Result<Option<u64>> {
-        let sql = "DELETE FROM report WHERE seq = (SELECT MIN(seq) FROM report) RETURNING bytes";
+        let sql = "WITH most (manager) AS (
+                       SELECT manager FROM report_share WHERE sender = '' ORDER BY weight DESC LIMIT 1
+                   ), heaviest (manager, sender) AS (
+                       SELECT manager, sender FROM report_share
+                       WHERE manager = (SELECT manager FROM most) AND sender <> '' ORDER BY weight DESC LIMIT 1
+                   )
+                   DELETE FROM report WHERE seq = (
+                       SELECT MIN(seq) FROM report
+                       WHERE manager = (SELECT manager FROM heaviest) AND sender = (SELECT sender FROM heaviest)
+                   ) RETURNING bytes";
         self.0
             .query_row(sql, [], |row| row.get(0))
             .optional()
@@ -442,6 +491,8 @@ impl Change<'_> {
 pub(crate) struct ReportRow<'a> {
     pub(crate) digest: Digest,
     pub(crate) sender: &'a str,
+    /// Through whom it came.
+    pub(crate) manager: &'a str,
     pub(crate) counter: u64,
     pub(crate) received: UnixTime,
     /// `COMPONENT VERSION`, for a report about an update.
@@ -503,6 +554,116 @@ mod tests {
         assert_eq!(database.newest("snapshot").unwrap().unwrap().version, 5);
         assert!(database.role_file("snapshot", 4).unwrap().is_some());
         assert!(database.role_file("snapshot", 3).unwrap().is_none());
+    }
+
+    fn put(change: &Change<'_>, manager: &str, sender: &str, number: u64, size: usize) {
+        let body = format!("{manager} {sender} {number} {}", "x".repeat(size));
+        let row = ReportRow {
+            digest: Digest::of(body.as_bytes()),
+            sender,
+            manager,
+            counter: number,
+            received: UnixTime(1),
+            version: None,
+            outcome: None,
+            body: &body,
+        };
+        assert!(change.put_report(&row).unwrap());
+    }
+
+    /// Sender and counter of what is kept, oldest first.
+    fn kept(database: &Database) -> Vec<(String, i64)> {
+        let sql = "SELECT sender, counter FROM report ORDER BY seq";
+        let mut statement = database.connection.prepare(sql).unwrap();
+        let rows = statement
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+            .unwrap();
+        rows.map(Result::unwrap).collect()
+    }
+
+    fn shares(database: &Database) -> Vec<(String, String, i64)> {
+        let sql = "SELECT manager, sender, weight FROM report_share ORDER BY manager, sender";
+        let mut statement = database.connection.prepare(sql).unwrap();
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
+        rows.unwrap().map(Result::unwrap).collect()
+    }
+
+    #[test]
+    fn room_is_made_by_whoever_has_most_and_came_through_the_manager_that_brought_most() {
+        let (_dir, mut database) = open();
+        let change = database.begin().unwrap();
+        put(&change, "east", "pump", 1, 10);
+        put(&change, "west", "valve", 1, 10);
+        // One device that floods, and a manager that invents a device for each report.
+        for number in 0..20 {
+            put(&change, "west", "thief", number, 10);
+        }
+        for number in 0..40 {
+            put(&change, "rogue", &format!("ghost-{number:02}"), number, 10);
+        }
+        for _ in 0..50 {
+            assert!(change.drop_oldest_report().unwrap().is_some());
+        }
+        change.commit().unwrap();
+        let left = kept(&database);
+        let of = |sender: &str| left.iter().filter(|(found, _)| found.starts_with(sender)).count();
+        assert_eq!((left.len(), of("pump"), of("valve")), (12, 1, 1), "{left:?}");
+        assert!(of("ghost") <= 6 && of("thief") >= 4, "{left:?}");
+        assert!(
+            left.contains(&("thief".into(), 19)),
+            "the newest are kept: {left:?}"
+        );
+        let change = database.begin().unwrap();
+        while change.drop_oldest_report().unwrap().is_some() {}
+        change.commit().unwrap();
+        assert!(kept(&database).is_empty() && shares(&database).is_empty());
+    }
+
+    /// What format 1 had in the place of the table of publishes.
+    const PUBLISH_1: &str =
+        "DROP TABLE publish; CREATE TABLE publish (targets INTEGER PRIMARY KEY, digest TEXT NOT NULL,
+        author TEXT NOT NULL, at INTEGER NOT NULL, receipt TEXT NOT NULL, events TEXT NOT NULL) STRICT;
+        INSERT INTO publish VALUES (7, 'd', 'a', 1, '{}', '[]');";
+
+    #[test]
+    fn what_older_formats_have_is_kept_and_their_reports_have_shares() {
+        for format in [1, 2] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("x.db");
+            let old = Connection::open(&path).unwrap();
+            old.execute_batch(TABLES).unwrap();
+            if format == 1 {
+                old.execute_batch(PUBLISH_1).unwrap();
+            }
+            old.execute_batch(
+                "INSERT INTO report (digest, sender, counter, received, bytes, body) VALUES
+                 ('a', 'pump', 1, 1, 10, 'x'), ('b', 'pump', 2, 1, 20, 'x'), ('c', 'valve', 1, 1, 5, 'x');",
+            )
+            .unwrap();
+            old.pragma_update(None, "user_version", format).unwrap();
+            drop(old);
+            for _ in 0..2 {
+                let database = Database::open(&path).unwrap();
+                assert_eq!(kept(&database).len(), 3);
+                let of = |sender: &str, weight: i64| (String::new(), sender.to_owned(), weight);
+                let wanted = [
+                    of("", 35 + 3 * 1_024),
+                    of("pump", 30 + 2 * 1_024),
+                    of("valve", 5 + 1_024),
+                ];
+                assert_eq!(shares(&database), wanted);
+                if format == 1 {
+                    let sql = "SELECT version FROM publish WHERE role = 'targets'";
+                    let version: i64 = database.connection.query_row(sql, [], |row| row.get(0)).unwrap();
+                    assert_eq!(version, 7);
+                }
+            }
+            let mut database = Database::open(&path).unwrap();
+            let change = database.begin().unwrap();
+            put(&change, "east", "pump", 3, 10);
+            change.commit().unwrap();
+            assert_eq!(kept(&database).len(), 4);
+        }
     }
 
     #[test]

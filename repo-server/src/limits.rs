@@ -75,9 +75,9 @@ pub struct Limits {
     pub pace_bytes: u64,
     /// See [`Self::pace_bytes`].
     pub pace_window: Duration,
-    /// Reports kept; the oldest go.
+    /// Reports kept; the oldest go, of whoever has most.
     pub kept_reports: u64,
-    /// Bytes of reports kept; the oldest go.
+    /// Bytes of reports kept; the oldest go, of whoever has most.
     pub kept_report_bytes: u64,
     /// What the listener allows.
     pub serve: mtls::serve::Limits,

@@ -70,7 +70,7 @@ impl Repository {
         let mut core = self.core();
         let (mut count, mut bytes) = core.database.report_totals()?;
         let change = core.database.begin()?;
-        let mut stored = 0;
+        let (mut stored, through_whom) = (0, manager.to_string());
         for (relayed, report) in &believed {
             let body = serde_json::to_string(relayed).map_err(anyhow::Error::new)?;
             let sender = relayed.sender.to_string();
@@ -81,6 +81,7 @@ impl Repository {
             let row = ReportRow {
                 digest: Digest::of(relayed.report.report.as_bytes()),
                 sender: &sender,
+                manager: &through_whom,
                 counter: report.counter,
                 received,
                 version: about,

@@ -216,3 +216,45 @@ async fn only_the_newest_reports_are_kept() {
     assert_eq!(counters, [3, 4, 5]);
     assert_eq!(kept.next, 5, "places are never given twice");
 }
+
+/// One device that floods displaces its own reports and nobody else's.
+#[tokio::test]
+async fn a_device_that_floods_loses_its_own_oldest_reports() {
+    let site = Site::new();
+    let limits = Limits {
+        kept_reports: 10,
+        ..Limits::default()
+    };
+    let options = Options {
+        limits,
+        ..site.options()
+    };
+    let running = site.start_in(&site.repository(), options).await;
+    let (pump, thief) = (
+        Device::new("drover://plant/device/pump"),
+        Device::new("drover://plant/device/thief"),
+    );
+    send(&running, &[pump.report(1, Outcome::Committed)]).await;
+    for round in 0..3 {
+        let flood: Vec<RelayedReport> = (1..=20)
+            .map(|number| thief.report(20 * round + number, Outcome::Committed))
+            .collect();
+        send(&running, &flood).await;
+    }
+    send(&running, &[pump.report(2, Outcome::Committed)]).await;
+    let kept: Vec<(String, u64)> = page(&running, "")
+        .await
+        .reports
+        .iter()
+        .map(|stored| {
+            let sender = stored.relayed.sender.name.to_string();
+            (sender, stored.relayed.report.read().unwrap().counter)
+        })
+        .collect();
+    let of = |who: &str| -> Vec<u64> {
+        let own = kept.iter().filter(|(sender, _)| sender == who);
+        own.map(|(_, counter)| *counter).collect()
+    };
+    assert_eq!(of("pump"), [1, 2]);
+    assert_eq!(of("thief"), (53..=60).collect::<Vec<u64>>());
+}
