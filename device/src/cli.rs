@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -187,6 +188,9 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     if let Command::Window(args) = &cli.command {
         return window(args);
     }
+    if matches!(&cli.command, Command::Run(_)) {
+        frugally();
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(DISK_THREADS)
@@ -195,6 +199,22 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         .build()
         .context("cannot start the runtime")?;
     runtime.block_on(command(cli.command))
+}
+
+/// glibc keeps a pool of freed memory for each thread that has ever worked, which a device has no room for, and is told
+/// otherwise by the environment only, before a program begins: the agent begins again in the same process. Programs that
+/// it starts do not inherit it; elsewhere the variable means nothing.
+fn frugally() {
+    const POOLS: &str = "MALLOC_ARENA_MAX";
+    if std::env::var_os(POOLS).is_none() {
+        // It returns only if that cannot be done: then more memory is used.
+        let error = std::process::Command::new("/proc/self/exe")
+            .arg0(std::env::args_os().next().unwrap_or_else(|| "device".into()))
+            .args(std::env::args_os().skip(1))
+            .env(POOLS, "1")
+            .exec();
+        tracing::debug!(%error, "the agent cannot be told to keep less memory");
+    }
 }
 
 #[cfg(feature = "gui")]

@@ -9,7 +9,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tuf::{Limits, TrustedState, UnixTime};
+use tuf::{Digest, Limits, TrustedState, UnixTime};
 
 use crate::error::Error;
 use crate::files::Files;
@@ -61,8 +61,9 @@ pub struct TrustStore {
 #[derive(Debug)]
 struct Saved {
     state: TrustedState,
-    /// False after a failed save, when the disk may hold this or the one that failed, and where a copy was behind.
-    on_disk: bool,
+    /// SHA-256 of its bytes, if they are on the disk: not after a failed save, when that may hold this or the one that
+    /// failed, and not where a copy was behind.
+    on_disk: Option<Digest>,
 }
 
 impl TrustStore {
@@ -164,7 +165,8 @@ impl TrustStore {
         let (floors, state) = (self.read(FLOORS)?, self.read(STATE)?);
         let loaded = TrustedState::from_parts(&state, Some(&floors)).map_err(|e| self.damaged(e))?;
         *self.lock() = Some(Saved {
-            on_disk: state == loaded.to_bytes() && floors == loaded.floors_bytes(),
+            on_disk: (state == loaded.to_bytes() && floors == loaded.floors_bytes())
+                .then(|| Digest::of(&state)),
             state: loaded.clone(),
         });
         Ok(loaded)
@@ -202,11 +204,12 @@ impl TrustStore {
             None => state.clone(),
         };
         let bytes = state.to_bytes();
+        let digest = Some(Digest::of(&bytes));
         if let Some(before) = saved.as_mut() {
-            if before.on_disk && before.state.to_bytes() == bytes {
+            if before.on_disk == digest {
                 return Ok(state);
             }
-            before.on_disk = false;
+            before.on_disk = None;
         }
         let (floors, whole, floors_bytes) =
             (self.dir.join(FLOORS), self.dir.join(STATE), state.floors_bytes());
@@ -214,7 +217,7 @@ impl TrustStore {
             .replace_all(&[(&floors, &floors_bytes), (&whole, &bytes)], 0o600)?;
         *saved = Some(Saved {
             state: state.clone(),
-            on_disk: true,
+            on_disk: digest,
         });
         Ok(state)
     }
