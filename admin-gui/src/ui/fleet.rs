@@ -12,7 +12,7 @@ use protocol::control::FleetRow;
 use tuf::UnixTime;
 
 use super::Words;
-use super::parts::{facts, heading, outcome, sentence};
+use super::parts::{facts, heading, outcome};
 use super::source::Past;
 
 /// The page.
@@ -73,7 +73,7 @@ impl Fleet {
             let notice = Notice {
                 tone: Tone::Warn,
                 what: words.reports_old.clone(),
-                why: sentence(trouble),
+                why: format::sentence(trouble),
                 remedy: String::new(),
             };
             notice.show(ui, |_| ());
@@ -143,7 +143,7 @@ impl Fleet {
                 let text = format::ago_shown(ui, row.last, now);
                 gui_kit::widgets::cut(ui, RichText::new(text).weak());
             });
-            line.text(RichText::new(sentence(reason(row))).weak());
+            line.text(RichText::new(format::sentence(reason(row))).weak());
         });
     }
 }
@@ -225,7 +225,7 @@ fn details(ui: &mut Ui, row: &FleetRow, words: &Words) {
         });
         if let Some(reason) = &ended.reason {
             let color = Palette::of(ui.visuals()).warn;
-            ui.label(RichText::new(sentence(reason)).color(color));
+            ui.label(RichText::new(format::sentence(reason)).color(color));
         }
     }
 }

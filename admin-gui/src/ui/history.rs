@@ -10,7 +10,7 @@ use gui_kit::widgets::{Column, Rows, Sorting, Table, empty_state};
 use protocol::control::HistoryEntry;
 
 use super::Words;
-use super::parts::{facts, sentence};
+use super::parts::facts;
 use super::source::Past;
 
 /// What an entry is known by when others come: its time, and what was done to what.
@@ -129,7 +129,7 @@ impl History {
                     let palette = Palette::of(ui.visuals());
                     let text = match &entry.failure {
                         None => RichText::new(&words.result_done).color(palette.good),
-                        Some(failure) => RichText::new(sentence(failure)).color(palette.bad),
+                        Some(failure) => RichText::new(format::sentence(failure)).color(palette.bad),
                     };
                     gui_kit::widgets::cut(ui, text);
                 });
@@ -175,7 +175,7 @@ fn details(ui: &mut Ui, entry: &HistoryEntry, words: &Words) {
     rows.push((&words.release_time, format::time(entry.released), false));
     rows.push((&words.upload_time, format::time(entry.at), false));
     if let Some(failure) = &entry.failure {
-        rows.push((&words.result, sentence(failure), false));
+        rows.push((&words.result, format::sentence(failure), false));
     }
     if let Some(digest) = &entry.digest {
         rows.push((&words.digest, digest.to_string(), true));

@@ -166,6 +166,7 @@ fn plot<'a>(id: &'static str) -> Plot<'a> {
         .allow_boxed_zoom(false)
         .include_y(0.0)
         .show_background(false)
+        .show_grid([false, true])
 }
 
 fn lines(ui: &mut Ui, made: &Made, names: [&str; TYPES], words: &Words) {

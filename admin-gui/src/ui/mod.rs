@@ -236,12 +236,13 @@ impl AuthorWindow {
                     tracing::debug!(text, "published");
                 }
                 Some(JobEnd::Done { text, .. }) if job.kind != JobKind::Check => {
-                    self.toasts.push(Tone::Good, parts::sentence(text));
+                    self.toasts.push(Tone::Good, gui_kit::format::sentence(text));
                 }
                 Some(JobEnd::Failed { problem, .. })
                     if !matches!(job.kind, JobKind::Publish | JobKind::Check | JobKind::Init) =>
                 {
-                    self.toasts.push(Tone::Bad, parts::sentence(&problem.message));
+                    self.toasts
+                        .push(Tone::Bad, gui_kit::format::sentence(&problem.message));
                 }
                 _ => {}
             }

@@ -9,7 +9,7 @@ use protocol::control::{AuthorRequest, ComponentRow, Reach, SiteStatus};
 use tuf::UnixTime;
 
 use super::dialog::Dialog;
-use super::parts::{deadline, heading, outcome, sentence, whole};
+use super::parts::{deadline, heading, outcome, whole};
 use super::{Asked, Commands, Words};
 
 /// What the person did here that another page goes on with.
@@ -20,6 +20,9 @@ pub(super) enum Go {
     /// See the devices.
     Fleet,
 }
+
+/// Reasons of failures that are shown.
+const REASONS: usize = 3;
 
 pub(super) fn show(
     ui: &mut Ui,
@@ -72,7 +75,7 @@ fn notices(ui: &mut Ui, site: &SiteStatus, dialog: &mut Option<Dialog>, words: &
                 Tone::Warn
             },
             what: words.repository_trouble.clone(),
-            why: sentence(trouble),
+            why: format::sentence(trouble),
             remedy: String::new(),
         };
         notice.show(ui, |ui| {
@@ -98,7 +101,7 @@ fn notices(ui: &mut Ui, site: &SiteStatus, dialog: &mut Option<Dialog>, words: &
         let notice = Notice {
             tone: Tone::Bad,
             what: fill(&words.refused_reports, &[&site.refused_reports.len()]),
-            why: sentence(newest),
+            why: format::sentence(newest),
             remedy: words.refused_reports_remedy.clone(),
         };
         notice.show(ui, |_| ());
@@ -155,7 +158,7 @@ fn component(ui: &mut Ui, row: &ComponentRow, dialog: &mut Option<Dialog>, words
                     pill(ui, tone, &fill(&words.devices_outcome, &[count, &word]));
                     ui.add_space(space::S);
                 }
-                if !row.outcomes.is_empty() && ui.small_button(&words.see_devices).clicked() {
+                if !row.outcomes.is_empty() && ui.button(&words.see_devices).clicked() {
                     to_fleet = true;
                 }
                 if let Some(version) = &row.current
@@ -164,8 +167,9 @@ fn component(ui: &mut Ui, row: &ComponentRow, dialog: &mut Option<Dialog>, words
                     *dialog = Some(Dialog::withdraw(row.component.clone(), version.clone()));
                 }
             });
-            for reason in &row.reasons {
-                ui.label(RichText::new(sentence(reason)).small().color(palette.warn));
+            // Each begins with the device's name; the page of the devices has them whole.
+            for reason in row.reasons.iter().take(REASONS) {
+                ui.label(RichText::new(format::brief(reason)).small().color(palette.warn));
             }
         });
     });

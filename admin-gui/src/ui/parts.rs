@@ -73,7 +73,7 @@ pub(super) fn deadline(ui: &mut Ui, deadline: &Deadline) {
     ui.horizontal_wrapped(|ui| {
         pill(ui, tone, &format::date(deadline.at));
         if let Some(advice) = &deadline.advice {
-            ui.label(RichText::new(sentence(advice)).small());
+            ui.label(RichText::new(format::sentence(advice)).small());
         }
     });
 }
@@ -83,16 +83,9 @@ pub(super) fn bad(what: &str, why: &str, remedy: &str) -> Notice {
     Notice {
         tone: Tone::Bad,
         what: what.to_owned(),
-        why: sentence(why),
+        why: format::sentence(why),
         remedy: remedy.to_owned(),
     }
-}
-
-/// A text as a sentence begins.
-pub(super) fn sentence(text: &str) -> String {
-    let mut letters = text.chars();
-    let first = letters.next().into_iter().flat_map(char::to_uppercase);
-    first.chain(letters).collect()
 }
 
 /// How an update ended, in a word.

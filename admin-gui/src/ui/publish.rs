@@ -15,7 +15,7 @@ use protocol::control::{
 };
 use zeroize::Zeroize as _;
 
-use super::parts::{bad, facts, heading, sentence, whole};
+use super::parts::{bad, facts, heading, whole};
 use super::{Asked, Commands, Words};
 use crate::limits::{PASSPHRASE_MAX, WINDOW_FIELD, WINDOW_KEEP_MINUTES};
 
@@ -264,7 +264,7 @@ impl Publish {
         }
         if let Some(trouble) = &job.trouble {
             let color = Palette::of(ui.visuals()).warn;
-            ui.label(RichText::new(sentence(trouble)).color(color));
+            ui.label(RichText::new(format::sentence(trouble)).color(color));
         }
     }
 
@@ -312,7 +312,7 @@ impl Publish {
                     CheckVerdict::Refused => Tone::Bad,
                     CheckVerdict::Open => Tone::Plain,
                 };
-                gui_kit::widgets::pill(ui, tone, &sentence(&check.text));
+                gui_kit::widgets::pill(ui, tone, &format::sentence(&check.text));
             }
         });
         wish
@@ -516,7 +516,7 @@ fn understood(ui: &mut Ui, report: &PreflightReport, words: &Words) {
     facts(ui, "understood", &rows);
     if let Some(unsure) = &report.unsure {
         let color = Palette::of(ui.visuals()).warn;
-        ui.label(RichText::new(sentence(unsure)).color(color));
+        ui.label(RichText::new(format::sentence(unsure)).color(color));
     }
 }
 
@@ -568,16 +568,16 @@ fn ended(ui: &mut Ui, job: &JobStatus, end: &JobEnd, words: &Words) -> Option<Wi
             } else {
                 Tone::Warn
             },
-            what: sentence(text),
+            what: format::sentence(text),
             why: warnings
                 .iter()
-                .map(|text| sentence(text))
+                .map(|text| format::sentence(text))
                 .collect::<Vec<_>>()
                 .join(" "),
             remedy: words.published_hint.clone(),
         },
         JobEnd::Failed { problem, refusals } => {
-            let mut why = sentence(&problem.message);
+            let mut why = format::sentence(&problem.message);
             for refusal in refusals {
                 why.push('\n');
                 why.push_str(&refusal.text);

@@ -9,7 +9,7 @@ use protocol::Secret;
 use protocol::control::{AuthorRequest, InitRequest, SigningKeyKind, SiteMade};
 use zeroize::Zeroize as _;
 
-use super::parts::{bad, facts, heading, sentence, whole};
+use super::parts::{bad, facts, heading, whole};
 use super::publish::why;
 use super::{Asked, Commands, Words};
 use crate::limits::{PASSPHRASE_MAX, PASSPHRASE_MIN, WINDOW_FIELD};
@@ -178,7 +178,7 @@ impl Wizard {
                 words.next_backup.clone(),
             ];
             for (number, step) in steps.iter().enumerate() {
-                ui.label(format!("{}. {}", number + 1, sentence(step)));
+                ui.label(format!("{}. {}", number + 1, format::sentence(step)));
             }
         });
         whole(ui, |ui| {

@@ -117,9 +117,52 @@ pub fn date(at: UnixTime) -> String {
     at.to_string().chars().take(10).collect()
 }
 
+/// Characters of a text that [`brief`] leaves.
+const BRIEF: usize = 160;
+
+/// A text as a sentence begins.
+#[must_use]
+pub fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().into_iter().flat_map(char::to_uppercase);
+    first.chain(letters).collect()
+}
+
+/// As much of a text that a program dictated as fits beside other things: up to where it quotes JSON, which is not for
+/// people, and whole words. Where it is cut, all of it must be to be read elsewhere.
+#[must_use]
+pub fn brief(text: &str) -> String {
+    let spoken = text.split_once(": {\"").map_or(text, |(spoken, _)| spoken);
+    let end = spoken
+        .char_indices()
+        .nth(BRIEF)
+        .map_or(spoken.len(), |(end, _)| end);
+    let start = &spoken[..end];
+    if start.len() == text.len() {
+        return text.to_owned();
+    }
+    let whole = match start.rfind(' ') {
+        Some(space) if start.len() < spoken.len() && space > end / 2 => &start[..space],
+        _ => start,
+    };
+    format!("{} …", whole.trim_end_matches([' ', ',', ';', ':']))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_text_ends_with_a_whole_word_and_before_what_only_programs_read() {
+        assert_eq!(brief("the disk is full"), "the disk is full");
+        let answer = "answers 500 Internal Server Error: {\"name\": \"pump\"}; its last output: x";
+        assert_eq!(brief(answer), "answers 500 Internal Server Error …");
+        let long = "zwölf Wörter, ".repeat(40);
+        let cut = brief(&long);
+        assert!(cut.ends_with("Wörter …") || cut.ends_with("zwölf …"), "{cut}");
+        assert!(cut.chars().count() <= BRIEF + 2, "{cut}");
+        assert_eq!(brief(&"ü".repeat(500)).chars().count(), BRIEF + 2);
+    }
 
     /// The words are the same until the moment said, and others from then on.
     #[test]

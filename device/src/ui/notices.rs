@@ -5,7 +5,7 @@ use gui_kit::format;
 use gui_kit::text::fill;
 use gui_kit::widgets::{Notice, Tone};
 
-use super::parts::{Scene, quoted, sentence};
+use super::parts::{Scene, quoted};
 
 /// A certificate is renewed at two thirds of its life: whoever has less than this left has missed it for days.
 const CERTIFICATE_WARNING_SECONDS: i64 = 5 * 86_400;
@@ -33,7 +33,12 @@ fn all(scene: &Scene<'_>) -> Vec<Notice> {
     if let Some(trouble) = &status.trouble {
         let command = format!("device repair-trust --dir {} --root root.json", quoted(scene.dir));
         let remedy = fill(&words.trouble_remedy, &[&command]);
-        add(Tone::Bad, words.trouble_what.clone(), sentence(trouble), remedy);
+        add(
+            Tone::Bad,
+            words.trouble_what.clone(),
+            format::sentence(trouble),
+            remedy,
+        );
     }
     if let Some(since) = status.stale_since {
         let what = fill(&words.stale_what, &[&format::time(since)]);
@@ -48,7 +53,7 @@ fn all(scene: &Scene<'_>) -> Vec<Notice> {
         add(
             Tone::Warn,
             what,
-            sentence(&status.connection),
+            format::sentence(&status.connection),
             words.offline_remedy.clone(),
         );
     }

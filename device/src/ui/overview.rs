@@ -9,7 +9,7 @@ use protocol::control::ComponentDetail;
 use protocol::device::{Activity, ComponentState};
 
 use super::model::{Asked, Model};
-use super::parts::{Scene, heading, is_under_way, shortened, stage, stages, state_of, touch_button};
+use super::parts::{Scene, heading, is_under_way, stage, stages, state_of, touch_button};
 use super::{notices, update};
 
 /// Draws the page.
@@ -180,7 +180,7 @@ fn held(ui: &mut Ui, scene: &Scene<'_>, state: &ComponentState, detail: Option<&
             why: if scene.wide {
                 String::new()
             } else {
-                shortened(&bad.reason)
+                format::brief(&format::sentence(&bad.reason))
             },
             remedy: words.bad_remedy.clone(),
         });

@@ -8,7 +8,7 @@ use gui_kit::widgets::{Tone, empty_state, pill};
 use protocol::control::InstallEntry;
 
 use super::model::Model;
-use super::parts::{Scene, TOUCH, connection_pill, facts, heading, sentence};
+use super::parts::{Scene, TOUCH, connection_pill, facts, heading};
 
 /// The install record, newest first.
 pub(super) fn history(ui: &mut Ui, scene: &Scene<'_>) {
@@ -46,7 +46,7 @@ fn installed(ui: &mut Ui, scene: &Scene<'_>, entry: &InstallEntry) {
     let line = fill(&words.history_line, &[&format::time(entry.at), &from, &took]);
     ui.label(RichText::new(line).small().color(palette.weak));
     if let Some(reason) = &entry.reason {
-        ui.label(sentence(reason));
+        ui.label(format::sentence(reason));
     }
 }
 

@@ -94,30 +94,6 @@ pub(super) fn connection_pill(ui: &mut Ui, words: &Words, status: &DeviceStatus)
     }
 }
 
-/// A reason as long as fits beside other things; the history has it whole.
-#[must_use]
-pub(super) fn shortened(reason: &str) -> String {
-    const MOST: usize = 160;
-    let reason = sentence(reason);
-    if reason.chars().count() <= MOST {
-        return reason;
-    }
-    let start: String = reason.chars().take(MOST).collect();
-    let cut = start
-        .rfind(' ')
-        .filter(|cut| *cut > MOST / 2)
-        .unwrap_or(start.len());
-    format!("{} …", start[..cut].trim_end_matches([',', ';', ':']))
-}
-
-/// A reason as a sentence begins.
-#[must_use]
-pub(super) fn sentence(text: &str) -> String {
-    let mut letters = text.chars();
-    let first = letters.next().into_iter().flat_map(char::to_uppercase);
-    first.chain(letters).collect()
-}
-
 /// Whether something changes now.
 #[must_use]
 pub(super) fn is_under_way(state: &ComponentState) -> bool {

@@ -11,7 +11,7 @@ use protocol::{Event, Outcome};
 use tuf::UnixTime;
 
 use super::model::Model;
-use super::parts::{Scene, heading, is_under_way, sentence, shortened, stage, stages};
+use super::parts::{Scene, heading, is_under_way, stage, stages};
 
 /// Draws the page.
 pub(super) fn show(ui: &mut Ui, scene: &Scene<'_>, model: &Model) {
@@ -133,8 +133,8 @@ fn ended(ui: &mut Ui, scene: &Scene<'_>, state: &ComponentState, last: &Event) {
         Outcome::RolledBack => &words.ended_rolled_back,
         _ => &words.ended_badly,
     };
-    let reason = sentence(last.reason.as_deref().unwrap_or_default());
-    let why = shortened(&reason);
+    let reason = format::sentence(last.reason.as_deref().unwrap_or_default());
+    let why = format::brief(&reason);
     let remedy = if why == reason {
         String::new()
     } else {

@@ -18,8 +18,6 @@ use crate::limits::PULSE_SECONDS;
 
 /// Alarms shown in full; the others are counted.
 const ALARMS: usize = 3;
-/// Characters of an alarm that are shown.
-const SHORT: usize = 220;
 /// Width from which two cards stand side by side.
 const WIDE: f32 = 600.0;
 /// Least height of the event list.
@@ -97,7 +95,7 @@ fn notices(ui: &mut Ui, status: &ManagerStatus, now: UnixTime, dialog: &mut Opti
     for release in &status.releases {
         let Some(reason) = &release.stopped else { continue };
         let what = fill(&words.release_stopped, &[&release.component, &release.version]);
-        let last = release.alarm.as_deref().map(short).unwrap_or_default();
+        let last = release.alarm.as_deref().map(format::brief).unwrap_or_default();
         let pressed =
             notice(what, reason.clone(), last, Tone::Bad).show(ui, |ui| ui.button(&words.resume).clicked());
         if pressed {
@@ -117,23 +115,21 @@ fn notices(ui: &mut Ui, status: &ManagerStatus, now: UnixTime, dialog: &mut Opti
         .filter(|alarm| !told.contains(alarm))
         .collect();
     for alarm in alarms.iter().take(ALARMS) {
-        notice(words.alarm.clone(), short(alarm), String::new(), Tone::Warn).show(ui, |_| ());
+        notice(
+            words.alarm.clone(),
+            format::brief(alarm),
+            String::new(),
+            Tone::Warn,
+        )
+        .show(ui, |_| ());
     }
     if alarms.len() > ALARMS {
         let more = alarms.len() - ALARMS;
         ui.collapsing(fill(&words.alarms_more, &[&more]), |ui| {
             for alarm in alarms.iter().skip(ALARMS) {
-                ui.label(short(alarm));
+                ui.label(format::brief(alarm));
             }
         });
-    }
-}
-
-/// A text that a program dictated, cut to what a person reads; the event list has all of it.
-fn short(text: &str) -> String {
-    match text.char_indices().nth(SHORT) {
-        Some((end, _)) => format!("{} …", text[..end].trim_end()),
-        None => text.to_owned(),
     }
 }
 
@@ -154,7 +150,7 @@ fn downloader(ui: &mut Ui, status: &ManagerStatus, now: UnixTime, commands: &mut
             meter(ui, &name, &bar);
         }
         None => {
-            ui.label(sentence(&status.downloader));
+            ui.label(format::sentence(&status.downloader));
         }
     }
     let next = match status.next_check_seconds {
@@ -201,15 +197,6 @@ fn downloader(ui: &mut Ui, status: &ManagerStatus, now: UnixTime, commands: &mut
             ui.label(RichText::new(&words.checking).weak());
         }
     });
-}
-
-/// The gateway's own words, as a sentence begins.
-fn sentence(text: &str) -> String {
-    let mut characters = text.chars();
-    characters
-        .next()
-        .map(|first| first.to_uppercase().chain(characters).collect())
-        .unwrap_or_default()
 }
 
 fn sender(ui: &mut Ui, status: &ManagerStatus, words: &Words) {
