@@ -18,6 +18,8 @@ mod command;
 mod fake;
 mod init;
 mod inspect;
+#[cfg(feature = "gui")]
+mod keyboard;
 mod maintain;
 mod proxy;
 mod publish;

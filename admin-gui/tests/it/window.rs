@@ -19,13 +19,13 @@ use crate::service::{Running, file};
 use crate::site::{PASSPHRASE, Site};
 
 /// A window and what rings when it should be drawn.
-struct Seen {
-    window: Harness<'static, AuthorWindow>,
+pub struct Seen {
+    pub window: Harness<'static, AuthorWindow>,
     bell: Bell,
 }
 
 impl Seen {
-    fn open(socket: &Path) -> Self {
+    pub fn open(socket: &Path) -> Self {
         Self::open_as(socket, [1000.0, 720.0], 1.0)
     }
 
@@ -49,29 +49,29 @@ impl Seen {
         Self { window, bell }
     }
 
-    fn shows(&mut self, text: &str) {
+    pub fn shows(&mut self, text: &str) {
         self.bell.wait_for(&mut self.window, text);
     }
 
-    fn gone(&mut self, text: &str) {
+    pub fn gone(&mut self, text: &str) {
         self.bell.wait_gone(&mut self.window, text);
     }
 
-    fn has(&self, text: &str) -> bool {
+    pub fn has(&self, text: &str) -> bool {
         self.window.query_all_by_label_contains(text).next().is_some()
     }
 
-    fn settle(&mut self) {
+    pub fn settle(&mut self) {
         self.window.run_steps(6);
     }
 
-    fn button<'a>(&'a self, name: &'a str) -> egui_kittest::Node<'a> {
+    pub fn button<'a>(&'a self, name: &'a str) -> egui_kittest::Node<'a> {
         let mut found = self.window.query_all_by_role_and_label(Role::Button, name);
         let last = found.next_back();
         last.unwrap_or_else(|| panic!("no button {name}:\n{}", labels(&self.window)))
     }
 
-    fn press(&mut self, button: &str) {
+    pub fn press(&mut self, button: &str) {
         self.settle();
         self.button(button).scroll_to_me();
         self.settle();
@@ -79,7 +79,7 @@ impl Seen {
         self.settle();
     }
 
-    fn field<'a>(&'a self, name: &'a str) -> egui_kittest::Node<'a> {
+    pub fn field<'a>(&'a self, name: &'a str) -> egui_kittest::Node<'a> {
         let mut fields = self.window.query_all_by_label(name).filter(|node| {
             let role = node.accesskit_node().role();
             matches!(role, Role::TextInput | Role::PasswordInput)
@@ -89,7 +89,7 @@ impl Seen {
             .unwrap_or_else(|| panic!("no field {name}:\n{}", labels(&self.window)))
     }
 
-    fn fill(&mut self, name: &str, text: &str) {
+    pub fn fill(&mut self, name: &str, text: &str) {
         self.settle();
         self.field(name).focus();
         self.settle();
