@@ -17,7 +17,7 @@ use crate::hub::Hub;
 use crate::limits::{BACK_OFF_BASE, BACK_OFF_CAP, DOWNLOAD_TRIES};
 use crate::machine::Slot;
 use crate::machine_info::{agent_version, free_bytes, memory_bytes};
-use crate::order::{Facts, Neighbour, Neighbours, Plan, Verdict, consider, first_look};
+use crate::order::{Facts, Neighbour, Neighbours, Plan, Verdict, consider, first_look, misfit};
 use crate::stage::{self, StageError};
 use crate::trust::{TrustFault, chain};
 use crate::writer::DiskError;
@@ -94,6 +94,14 @@ pub async fn surroundings(hub: &Arc<Hub>, component: &Component) -> (Neighbours,
         (neighbours, schema)
     });
     looked.await.unwrap_or_default()
+}
+
+/// Why a release on this disk does not go together with the others here; none also where its record cannot be read.
+pub async fn misfit_here(hub: &Arc<Hub>, component: &Component, digest: Digest) -> Option<String> {
+    let (neighbours, _) = surroundings(hub, component).await;
+    let hub = Arc::clone(hub);
+    let loaded = spawn_blocking(move || stage::load(&hub.world.files, &hub.layout, &digest));
+    misfit(&loaded.await.ok()?.ok()?.release, &neighbours)
 }
 
 async fn refresh(hub: &Hub) -> Result<(), Verdict> {

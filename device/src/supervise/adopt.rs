@@ -30,7 +30,7 @@ pub struct Run {
     pub boot_id: String,
     /// The release that it runs.
     pub digest: Digest,
-    /// Pid and start of the process that copies its output.
+    /// Pid and start of the process that copies its output; none if an agent that knew no copiers started it.
     #[serde(default)]
     pub copier: Option<(i32, u64)>,
 }

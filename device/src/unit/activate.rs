@@ -12,7 +12,7 @@ use crate::hub::Tried;
 use crate::limits::{RESTART_BASE, RESTART_CAP};
 use crate::machine::{Action, Attempt, Cause, Happening, Life, step};
 use crate::order::misfit;
-use crate::prepare::surroundings;
+use crate::prepare::{misfit_here, surroundings};
 use crate::stage;
 use crate::trust::chain;
 use crate::world::{CutOff, Point};
@@ -131,6 +131,9 @@ impl Unit {
                 }
                 Err(fault) => return self.drop_staged(chain(&fault)).await,
             }
+        } else if let Some(reason) = misfit_here(&self.hub, &self.component, attempt.to.digest).await {
+            // Another may have begun to change while the roll back was written down.
+            return Happening::NotCleared { reason };
         }
         let (hub, digest) = (Arc::clone(&self.hub), attempt.to.digest);
         let checked = spawn_blocking(move || stage::verify(&hub.world.files, &hub.layout, &digest).map(drop));

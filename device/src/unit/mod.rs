@@ -25,7 +25,7 @@ use crate::hub::{Hub, Unfollowed};
 use crate::limits::{BACK_OFF_CAP, RESTART_BASE, RESTART_CAP, RETRY_BASE, RETRY_CAP};
 use crate::machine::{Attempt, Cause, Happening, Life, Slot};
 use crate::order::{Plan, Verdict};
-use crate::prepare::{Unprepared, judge, prepare};
+use crate::prepare::{Unprepared, judge, misfit_here, prepare};
 use crate::world::{CutOff, Point};
 use program::Program;
 use prove::{problem, turn_away};
@@ -330,6 +330,14 @@ impl Unit {
             let message = format!("{} has no previous version to go back to", self.component);
             return refuse("no-previous", message);
         };
+        // The others may have been updated since it ran: nothing is stopped for what does not suit them.
+        if let Some(reason) = misfit_here(&self.hub, &self.component, previous.digest).await {
+            let message = format!(
+                "{} cannot go back to {}: {reason}; change that one first",
+                self.component, previous.version
+            );
+            return refuse("misfit", message);
+        }
         self.job = None;
         let attempt = Attempt {
             update: current.update,

@@ -31,7 +31,7 @@ pub(super) struct Program {
     pub(super) started: Instant,
     output: Output,
     output_from: Mark,
-    /// None if an agent that knew no copiers started it.
+    /// None if it is gone, or if an agent that knew no copiers started the program.
     copier: Option<Copier>,
 }
 
@@ -115,6 +115,12 @@ impl Unit {
                     let program = self.program_of(process, current.digest, staged.release, &launch, copier);
                     patience = program.patience();
                     self.program = Some(program);
+                    if run.copier.is_none() {
+                        // An agent that knew no copiers started it: it writes into the file itself, without a bound.
+                        tracing::info!(target: "drover", component = %self.component, "is started again: nothing bounds its output");
+                        self.stop_program().await;
+                        return;
+                    }
                 }
                 Err(error) => {
                     tracing::warn!(target: "drover", error = %chain(&error), "cannot take over a running program");

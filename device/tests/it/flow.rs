@@ -212,6 +212,39 @@ async fn a_roll_back_by_hand_holds_until_it_is_released() {
 }
 
 #[tokio::test]
+async fn a_roll_back_by_hand_to_what_another_component_does_not_suit_is_refused() {
+    let site = Site::new().await;
+    let (agent, _) = site.with_first_version().await;
+    let second = script("1.1.0", 2);
+    site.publish(&second, &good("1.1.0"), Some("1.0.0"));
+    site.ends_with(&second, Outcome::Committed).await;
+    let mut broker = script("3.0.0", 7);
+    broker.component = "broker".parse().unwrap();
+    let wanted = (component(), ">=1.1.0".parse().unwrap());
+    broker.requires.components = [wanted].into();
+    site.publish(&broker, &good("broker"), None);
+    site.ends_with(&broker, Outcome::Committed).await;
+    let (before, told) = (site.running(), site.manager.reports.lock().unwrap().len());
+
+    let mut client = control::Client::connect(&site.layout().control(), "device")
+        .await
+        .unwrap();
+    let back = protocol::control::DeviceRequest::Rollback {
+        component: component(),
+    };
+    let refused = client.call::<()>(&back).await.unwrap_err().to_string();
+    let right = "thermostat cannot go back to 1.0.0: \
+                 broker 3.0.0, which is here, requires thermostat >=1.1.0; change that one first";
+    assert!(refused.contains(right), "{refused}");
+    // Refused before anything happened: what runs was not stopped, is not held and has not failed.
+    assert_eq!(site.running(), before);
+    assert_eq!(site.data("running"), "1.1.0");
+    assert!(agent.hub.components().iter().all(|state| !state.held));
+    assert_eq!(site.manager.reports.lock().unwrap().len(), told);
+    agent.stop().await;
+}
+
+#[tokio::test]
 async fn without_a_manager_the_program_runs_and_the_report_waits() {
     let site = Site::new().await;
     let (agent, first) = site.with_first_version().await;

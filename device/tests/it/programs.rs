@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use device::supervise::adopt;
+use durable::Files;
 use protocol::device::Activity;
 use protocol::{Outcome, Step};
 use release::{Form, Health, How, Run};
@@ -47,6 +49,39 @@ async fn a_restarted_agent_takes_over_the_running_program() {
     site.ends_with(&second, Outcome::Committed).await;
     assert_eq!(site.running().len(), 1);
     assert!(!site.running().contains(&before[0]));
+    agent.stop().await;
+}
+
+/// What an agent before the copiers left: its program appends to the file itself, and nothing would bound that.
+#[tokio::test]
+async fn a_program_of_an_agent_without_copiers_is_started_again_with_one() {
+    let site = Site::new().await;
+    let (agent, _) = site.with_first_version().await;
+    agent.cut_off().await;
+    let before = site.running();
+    let record = adopt::record(&Files::real(), &site.layout(), &component());
+    let run = record.load().unwrap().unwrap();
+    record.save(&adopt::Run { copier: None, ..run }).unwrap();
+    let agent = site.agent().await;
+    let after = wait_for("the program with a copier", || {
+        let run = record.load().unwrap().unwrap();
+        run.copier.map(|_| run.pid)
+    })
+    .await;
+    assert_ne!(vec![after], before);
+    wait_for("the new program alone", || {
+        (site.running() == [after]).then_some(())
+    })
+    .await;
+    wait_for("its start", || {
+        (pid_of_last_start(&site) == after.to_string()).then_some(())
+    })
+    .await;
+    assert_eq!(
+        site.data("starts").lines().count(),
+        2,
+        "once, not again and again"
+    );
     agent.stop().await;
 }
 

@@ -1,5 +1,6 @@
 //! What the device does not believe, and that it runs on meanwhile.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use device::world::{Cut, Point, World};
@@ -265,6 +266,54 @@ async fn a_release_withdrawn_while_it_is_staged_is_dropped() {
     assert!(!site.layout().release(&Digest::of(&good("1.1.0"))).exists());
     assert_eq!(site.data("running"), "1.0.0");
     agent.stop().await;
+}
+
+/// Changes what lies staged before its switch and gives the reason why it was not switched to.
+async fn changed_while_staged(change: impl FnOnce(&Path)) -> String {
+    let site = Site::new().await;
+    let (agent, _) = site.with_first_version().await;
+    let before = site.running();
+    agent.cut_off().await;
+    let cut = CutOnce(Mutex::new(Some(Point::AfterWriting("staged"))));
+    let agent = site
+        .agent_in(World {
+            cut: Arc::new(cut),
+            ..World::system()
+        })
+        .await;
+    let second = script("1.1.0", 2);
+    site.publish(&second, &good("1.1.0"), Some("1.0.0"));
+    agent.until_cut().await;
+    agent.cut_off().await;
+    let staged = site.layout().release(&Digest::of(&good("1.1.0")));
+    change(&staged.join("payload/thermostat.sh"));
+    let agent = site.agent().await;
+    let report = site.ends_with(&second, Outcome::Failed).await;
+    // Refused before anything was stopped: not tried and rolled back.
+    assert!(!report.events.iter().any(|event| event.step == Step::Stopping));
+    assert_eq!(site.running(), before);
+    assert_eq!(site.data("running"), "1.0.0");
+    assert!(!staged.exists(), "what was changed does not stay");
+    agent.stop().await;
+    report.reason.unwrap()
+}
+
+#[tokio::test]
+async fn what_was_changed_or_lost_while_it_was_staged_is_not_switched_to() {
+    let one_byte = changed_while_staged(|file| {
+        let mut bytes = std::fs::read(file).unwrap();
+        let place = bytes.len() - 3;
+        bytes[place] ^= 1;
+        std::fs::write(file, &bytes).unwrap();
+    });
+    let lost = changed_while_staged(|file| std::fs::remove_file(file).unwrap());
+    let (one_byte, lost) = tokio::join!(one_byte, lost);
+    for reason in [one_byte, lost] {
+        assert_eq!(
+            reason,
+            "payload/thermostat.sh of the installed release was changed on this disk"
+        );
+    }
 }
 
 #[tokio::test]
