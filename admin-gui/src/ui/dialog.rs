@@ -3,13 +3,13 @@
 use egui::{Modal, RichText, ScrollArea, TextEdit, Ui};
 use gui_kit::text::{Kit, fill};
 use gui_kit::theme::{space, title};
-use gui_kit::widgets::{Notice, danger_button, primary_button, secret_field};
+use gui_kit::widgets::{Notice, danger_button, follow_focus, primary_button, secret_field};
 use protocol::Secret;
 use protocol::control::{AuthorRequest, KeyState, RenewWhat};
 use release::{Component, Version};
 use zeroize::Zeroize as _;
 
-use super::parts::bad;
+use super::parts::{Turn, bad, entered};
 use super::publish::{is, why};
 use super::{Asked, Commands, Words};
 use crate::limits::{PASSPHRASE_MAX, WINDOW_FIELD};
@@ -19,6 +19,8 @@ use crate::limits::{PASSPHRASE_MAX, WINDOW_FIELD};
 pub(super) struct Dialog {
     question: Question,
     passphrase: String,
+    /// The first field gets the keyboard once it is drawn.
+    turn: Turn,
     notice: Option<Notice>,
 }
 
@@ -44,6 +46,7 @@ impl Dialog {
         Self {
             question,
             passphrase: String::new(),
+            turn: Turn::open(),
             notice: None,
         }
     }
@@ -83,7 +86,10 @@ impl Dialog {
             ScrollArea::vertical()
                 .max_height(screen.y - 80.0)
                 .min_scrolled_height(screen.y - 80.0)
-                .show(ui, |ui| self.ask(ui, key, commands))
+                .show(ui, |ui| {
+                    follow_focus(ui);
+                    self.ask(ui, key, commands)
+                })
                 .inner
         });
         let typed = !self.passphrase.is_empty();
@@ -110,12 +116,10 @@ impl Dialog {
         match &mut self.question {
             Question::Withdraw { reason, .. } => {
                 let name = ui.label(&words.withdraw_reason);
-                ui.add(
-                    TextEdit::singleline(reason)
-                        .char_limit(WINDOW_FIELD)
-                        .desired_width(f32::INFINITY),
-                )
-                .labelled_by(name.id);
+                let field = TextEdit::singleline(reason)
+                    .char_limit(WINDOW_FIELD)
+                    .desired_width(f32::INFINITY);
+                self.turn.give(ui.add(field).labelled_by(name.id));
             }
             Question::Renew(what) => {
                 for (choice, word) in [
@@ -123,11 +127,12 @@ impl Dialog {
                     (RenewWhat::Root, &words.renew_root),
                     (RenewWhat::All, &words.renew_all),
                 ] {
-                    ui.radio_value(what, choice, word);
+                    self.turn.give(ui.radio_value(what, choice, word));
                 }
             }
             Question::Recover => {}
         }
+        let mut enter = false;
         // The root key is never kept open, and a repository is helped without any.
         let needed = match &self.question {
             Question::Withdraw { .. } => key == KeyState::Locked,
@@ -135,22 +140,23 @@ impl Dialog {
             Question::Recover => false,
         };
         if needed {
-            secret_field(ui, &words.passphrase, &mut self.passphrase, PASSPHRASE_MAX);
+            let field = secret_field(ui, &words.passphrase, &mut self.passphrase, PASSPHRASE_MAX);
+            enter = entered(ui, &field);
         }
         if let Some(notice) = &self.notice {
             notice.show(ui, |_| ());
         }
         ui.add_space(space::S);
-        self.buttons(ui, needed, commands)
+        self.buttons(ui, needed, enter, commands)
     }
 
-    fn buttons(&mut self, ui: &mut Ui, needed: bool, commands: &mut Commands<'_>) -> bool {
+    fn buttons(&mut self, ui: &mut Ui, needed: bool, enter: bool, commands: &mut Commands<'_>) -> bool {
         let words = commands.words;
         let waits = commands.waits_for(|asked| *asked == Asked::Dialog);
-        let (mut over, mut go) = (false, false);
+        let (mut over, mut go) = (false, enter);
         ui.horizontal_wrapped(|ui| {
             over = ui.button(&Kit::of(ui.ctx()).cancel).clicked();
-            go = match &self.question {
+            go |= match &self.question {
                 Question::Withdraw { .. } => danger_button(ui, !waits, &words.withdraw),
                 Question::Renew(_) => primary_button(ui, !waits, &words.renew),
                 Question::Recover => primary_button(ui, !waits, &words.recover),
@@ -160,7 +166,7 @@ impl Dialog {
                 ui.spinner();
             }
         });
-        if go {
+        if go && !waits {
             self.go(needed, commands);
         }
         over

@@ -4,7 +4,7 @@ use egui::{Grid, RichText, ScrollArea, Ui};
 use gui_kit::format;
 use gui_kit::text::fill;
 use gui_kit::theme::{Palette, space};
-use gui_kit::widgets::{Tone, pill};
+use gui_kit::widgets::{Tone, follow_focus, pill};
 use protocol::control::{AuthorRequest, KeyPurpose, KeyState, SiteStatus};
 
 use super::dialog::Dialog;
@@ -20,6 +20,7 @@ pub(super) fn show(
 ) {
     let words = commands.words;
     ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
+        follow_focus(ui);
         whole(ui, |ui| {
             heading(ui, &words.signing_key, |ui| match key {
                 KeyState::Locked => drop(pill(ui, Tone::Plain, &words.key_locked)),

@@ -8,7 +8,7 @@ use egui_plot::{BoxElem, BoxPlot, BoxSpread, HoverPosition, Line, Plot, PlotPoin
 use gui_kit::format;
 use gui_kit::text::fill;
 use gui_kit::theme::{Palette, space};
-use gui_kit::widgets::empty_state;
+use gui_kit::widgets::{empty_state, follow_focus};
 use protocol::control::LatencyPoint;
 
 use super::Words;
@@ -142,6 +142,7 @@ impl Latency {
             &words.type_7,
         ];
         ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
+            follow_focus(ui);
             whole(ui, |ui| {
                 let title = fill(&words.latency_lines, &[&made.names.len()]);
                 heading(ui, &title, |_| ());

@@ -4,7 +4,7 @@ use egui::{Grid, RichText, ScrollArea, Ui};
 use gui_kit::format;
 use gui_kit::text::{Kit, fill};
 use gui_kit::theme::{Palette, large, space};
-use gui_kit::widgets::{Notice, Tone, danger_button, empty_state, pill, primary_button};
+use gui_kit::widgets::{Notice, Tone, danger_button, empty_state, follow_focus, pill, primary_button};
 use protocol::control::{AuthorRequest, ComponentRow, Reach, SiteStatus};
 use tuf::UnixTime;
 
@@ -34,6 +34,7 @@ pub(super) fn show(
     let words = commands.words;
     let mut go = None;
     ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
+        follow_focus(ui);
         notices(ui, site, dialog, words);
         whole(ui, |ui| {
             heading(ui, &words.applications, |ui| {

@@ -7,7 +7,9 @@ use egui::{RichText, ScrollArea, TextEdit, Ui};
 use gui_kit::format;
 use gui_kit::text::{Kit, fill};
 use gui_kit::theme::{Palette, space};
-use gui_kit::widgets::{Choice, Chooser, Meter, Notice, Tone, meter, primary_button, secret_field};
+use gui_kit::widgets::{
+    Choice, Chooser, Meter, Notice, Tone, follow_focus, meter, primary_button, secret_field,
+};
 use protocol::Secret;
 use protocol::control::{
     AuthorRequest, CheckVerdict, JobEnd, JobPhase, JobStatus, KeyState, PreflightReport, PublishOptions,
@@ -15,7 +17,7 @@ use protocol::control::{
 };
 use zeroize::Zeroize as _;
 
-use super::parts::{bad, facts, heading, whole};
+use super::parts::{Turn, bad, entered, facts, heading, whole};
 use super::{Asked, Commands, Words};
 use crate::limits::{PASSPHRASE_MAX, WINDOW_FIELD, WINDOW_KEEP_MINUTES};
 
@@ -47,8 +49,8 @@ pub(super) struct Publish {
     version: String,
     description: String,
     passphrase: String,
-    /// The field for it gets the keyboard once it is drawn.
-    focus: bool,
+    /// What comes next, a field or a button, gets the keyboard once it is drawn.
+    turn: Turn,
     keep: bool,
     notice: Option<Notice>,
     meter: Meter,
@@ -126,12 +128,13 @@ impl Publish {
         match answer {
             Ok(report) => {
                 self.source.clone_from(&report.source);
-                self.focus = true;
+                self.turn = Turn::open();
                 self.stage = Stage::Report(Box::new(report));
             }
             Err(error) if is(&error, "author.cancelled") => self.stage = Stage::Away,
             Err(error) => {
                 self.notice = Some(bad(&words.unreadable, &why(&error), ""));
+                self.turn = Turn::open();
                 self.stage = Stage::Unreadable;
             }
         }
@@ -158,6 +161,7 @@ impl Publish {
             Ok(job) => {
                 self.passphrase.zeroize();
                 self.notice = None;
+                self.turn = Turn::open();
                 self.stage = Stage::Running(Some(job.id));
             }
             Err(error) => self.refused(&error, words),
@@ -171,6 +175,7 @@ impl Publish {
             (&words.not_published, "")
         };
         self.passphrase.zeroize();
+        self.turn = Turn::open();
         self.notice = Some(bad(what, &why(error), remedy));
     }
 
@@ -203,12 +208,15 @@ impl Publish {
         }
         let wish = ScrollArea::vertical()
             .auto_shrink(false)
-            .show(ui, |ui| match &self.stage {
-                Stage::Reading => self.reading(ui, job, commands),
-                Stage::Report(_) => self.report(ui, key, commands),
-                Stage::Running(id) => self.running(ui, job.filter(|job| Some(job.id) == *id), commands),
-                Stage::Unreadable => self.unreadable(ui, words),
-                Stage::Away | Stage::Choosing => None,
+            .show(ui, |ui| {
+                follow_focus(ui);
+                match &self.stage {
+                    Stage::Reading => self.reading(ui, job, commands),
+                    Stage::Report(_) => self.report(ui, key, commands),
+                    Stage::Running(id) => self.running(ui, job.filter(|job| Some(job.id) == *id), commands),
+                    Stage::Unreadable => self.unreadable(ui, words),
+                    Stage::Away | Stage::Choosing => None,
+                }
             })
             .inner;
         match wish {
@@ -274,8 +282,12 @@ impl Publish {
             return Some(Wish::Leave);
         };
         let close = Kit::of(ui.ctx()).close.clone();
+        let turn = &mut self.turn;
         notice.show(ui, |ui| {
-            if primary_button(ui, true, &words.choose_another).clicked() {
+            if turn
+                .give(primary_button(ui, true, &words.choose_another))
+                .clicked()
+            {
                 wish = Some(Wish::Choose);
             }
             if ui.button(&words.check_again).clicked() {
@@ -294,14 +306,18 @@ impl Publish {
             return None;
         };
         let report = report.clone();
-        let mut wish = refusals(ui, &report, words);
+        let says_little = report.component.is_none() || report.version.is_none();
+        // Where something is to be typed, its field comes next and not the button.
+        let mut later = Turn::default();
+        let turn = if says_little { &mut later } else { &mut self.turn };
+        let mut wish = refusals(ui, &report, turn, words);
         whole(ui, |ui| understood(ui, &report, words));
         if report.passes() {
             whole(ui, |ui| {
                 wish = self.sign(ui, &report, key, commands).or(wish.take());
             });
         }
-        if report.form == release::Form::Single || report.component.is_none() || report.version.is_none() {
+        if report.form == release::Form::Single || says_little {
             whole(ui, |ui| wish = self.typed(ui, words).or(wish.take()));
         }
         whole(ui, |ui| {
@@ -322,6 +338,7 @@ impl Publish {
     fn typed(&mut self, ui: &mut Ui, words: &Words) -> Option<Wish> {
         heading(ui, &words.say_yourself, |_| ());
         ui.label(RichText::new(&words.say_yourself_hint).small().weak());
+        let mut enter = false;
         for (word, text) in [
             (&words.app_name, &mut self.component),
             (&words.version, &mut self.version),
@@ -329,15 +346,15 @@ impl Publish {
         ] {
             ui.horizontal(|ui| {
                 let name = ui.label(word);
-                ui.add(
-                    TextEdit::singleline(text)
-                        .char_limit(WINDOW_FIELD)
-                        .desired_width(280.0),
-                )
-                .labelled_by(name.id);
+                let field = TextEdit::singleline(text)
+                    .char_limit(WINDOW_FIELD)
+                    .desired_width(280.0);
+                let field = ui.add(field).labelled_by(name.id);
+                enter |= entered(ui, &self.turn.give(field));
             });
         }
-        ui.button(&words.check_again).clicked().then_some(Wish::Check)
+        let again = ui.button(&words.check_again).clicked();
+        (again || enter).then_some(Wish::Check)
     }
 
     fn sign(
@@ -357,10 +374,7 @@ impl Publish {
             }
             KeyState::Locked => {
                 let field = secret_field(ui, &words.passphrase, &mut self.passphrase, PASSPHRASE_MAX);
-                if std::mem::take(&mut self.focus) {
-                    field.request_focus();
-                }
-                go = field.lost_focus() && ui.input(|input| input.key_pressed(egui::Key::Enter));
+                go = entered(ui, &self.turn.give(field));
                 ui.checkbox(&mut self.keep, fill(&words.keep_open, &[&WINDOW_KEEP_MINUTES]));
             }
         }
@@ -369,7 +383,11 @@ impl Publish {
         }
         let mut wish = None;
         ui.horizontal_wrapped(|ui| {
-            go |= primary_button(ui, !waits, &words.sign_and_publish).clicked();
+            // Whose key is open has only this to press.
+            go |= self
+                .turn
+                .give(primary_button(ui, !waits, &words.sign_and_publish))
+                .clicked();
             if ui.button(&words.choose_another).clicked() {
                 wish = Some(Wish::Choose);
             }
@@ -438,21 +456,24 @@ impl Publish {
                     commands.send(Asked::Cancel, AuthorRequest::Cancel { job: Some(job.id) });
                 }
             }),
-            Some(end) => wish = ended(ui, job, end, words),
+            Some(end) => wish = ended(ui, job, end, &mut self.turn, words),
         }
         wish
     }
 }
 
 /// Why it is not to be published, with the document's prompt; the chooser opens again.
-fn refusals(ui: &mut Ui, report: &PreflightReport, words: &Words) -> Option<Wish> {
+fn refusals(ui: &mut Ui, report: &PreflightReport, turn: &mut Turn, words: &Words) -> Option<Wish> {
     let mut wish = None;
     let last = report.refusals.len().checked_sub(1)?;
     let cancel = Kit::of(ui.ctx()).cancel.clone();
     for (place, refusal) in report.refusals.iter().enumerate() {
         bad(&refusal.prompt, &refusal.text, "").show(ui, |ui| {
             if place == last {
-                if primary_button(ui, true, &words.choose_another).clicked() {
+                if turn
+                    .give(primary_button(ui, true, &words.choose_another))
+                    .clicked()
+                {
                     wish = Some(Wish::Choose);
                 }
                 if ui.button(&cancel).clicked() {
@@ -558,7 +579,7 @@ fn steps(ui: &mut Ui, at: JobPhase, words: &Words) {
     });
 }
 
-fn ended(ui: &mut Ui, job: &JobStatus, end: &JobEnd, words: &Words) -> Option<Wish> {
+fn ended(ui: &mut Ui, job: &JobStatus, end: &JobEnd, turn: &mut Turn, words: &Words) -> Option<Wish> {
     let mut wish = None;
     let close = Kit::of(ui.ctx()).close.clone();
     let notice = match end {
@@ -597,10 +618,10 @@ fn ended(ui: &mut Ui, job: &JobStatus, end: &JobEnd, words: &Words) -> Option<Wi
     };
     notice.show(ui, |ui| {
         let failed = !matches!(end, JobEnd::Done { .. });
-        if failed && primary_button(ui, true, &words.try_again).clicked() {
+        if failed && turn.give(primary_button(ui, true, &words.try_again)).clicked() {
             wish = Some(Wish::Check);
         }
-        if !failed && primary_button(ui, true, &words.see_devices).clicked() {
+        if !failed && turn.give(primary_button(ui, true, &words.see_devices)).clicked() {
             wish = Some(Wish::Devices);
         }
         let another = if failed {

@@ -4,24 +4,39 @@ use egui::{Grid, RichText, ScrollArea, TextEdit, Ui};
 use gui_kit::format;
 use gui_kit::text::fill;
 use gui_kit::theme::{Palette, large, space};
-use gui_kit::widgets::{Notice, Tone, primary_button, secret_field};
+use gui_kit::widgets::{Notice, Tone, follow_focus, primary_button, secret_field};
 use protocol::Secret;
 use protocol::control::{AuthorRequest, InitRequest, SigningKeyKind, SiteMade};
 use zeroize::Zeroize as _;
 
-use super::parts::{bad, facts, heading, whole};
+use super::parts::{Turn, bad, entered, facts, heading, whole};
 use super::publish::why;
 use super::{Asked, Commands, Words};
 use crate::limits::{PASSPHRASE_MAX, PASSPHRASE_MIN, WINDOW_FIELD};
 
 /// The page.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Wizard {
     site: InitRequest,
     passphrase: String,
     again: String,
+    /// The first field gets the keyboard.
+    turn: Turn,
     notice: Option<Notice>,
     made: Option<Box<SiteMade>>,
+}
+
+impl Default for Wizard {
+    fn default() -> Self {
+        Self {
+            site: InitRequest::default(),
+            passphrase: String::new(),
+            again: String::new(),
+            turn: Turn::open(),
+            notice: None,
+            made: None,
+        }
+    }
 }
 
 impl Drop for Wizard {
@@ -55,6 +70,7 @@ impl Wizard {
 
     pub(super) fn show(&mut self, ui: &mut Ui, dir: &str, commands: &mut Commands<'_>) {
         ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
+            follow_focus(ui);
             ui.set_max_width(720.0);
             if self.made.is_some() {
                 self.done(ui, commands.words);
@@ -93,12 +109,11 @@ impl Wizard {
                     ] {
                         let name = ui.label(word);
                         ui.vertical(|ui| {
-                            ui.add(
-                                TextEdit::singleline(text)
-                                    .char_limit(WINDOW_FIELD)
-                                    .desired_width(320.0),
-                            )
-                            .labelled_by(name.id);
+                            let field = TextEdit::singleline(text)
+                                .char_limit(WINDOW_FIELD)
+                                .desired_width(320.0);
+                            let field = ui.add(field).labelled_by(name.id);
+                            self.turn.give(field);
                             ui.label(RichText::new(hint).small().color(weak));
                         });
                         ui.end_row();
@@ -112,18 +127,21 @@ impl Wizard {
                     ui.end_row();
                 });
         });
+        let mut go = false;
         whole(ui, |ui| {
             heading(ui, &words.wizard_passphrase, |_| ());
             ui.label(RichText::new(fill(&words.wizard_passphrase_hint, &[&PASSPHRASE_MIN])).color(weak));
             secret_field(ui, &words.passphrase, &mut self.passphrase, PASSPHRASE_MAX);
-            secret_field(ui, &words.passphrase_again, &mut self.again, PASSPHRASE_MAX);
+            let again = secret_field(ui, &words.passphrase_again, &mut self.again, PASSPHRASE_MAX);
+            go = entered(ui, &again);
         });
         if let Some(notice) = &self.notice {
             notice.show(ui, |_| ());
         }
         let waits = commands.waits_for(|asked| *asked == Asked::Init);
         ui.horizontal_wrapped(|ui| {
-            if primary_button(ui, !waits, &words.make_site).clicked() {
+            go |= primary_button(ui, !waits, &words.make_site).clicked();
+            if go && !waits {
                 self.go(commands);
             }
             if waits {

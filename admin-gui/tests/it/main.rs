@@ -18,8 +18,6 @@ mod command;
 mod fake;
 mod init;
 mod inspect;
-#[cfg(feature = "gui")]
-mod keyboard;
 mod maintain;
 mod proxy;
 mod publish;
@@ -28,3 +26,7 @@ mod service_work;
 mod site;
 #[cfg(feature = "gui")]
 mod window;
+#[cfg(feature = "gui")]
+mod window_keyboard;
+#[cfg(feature = "gui")]
+mod window_much;

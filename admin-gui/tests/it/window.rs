@@ -21,7 +21,7 @@ use crate::site::{PASSPHRASE, Site};
 /// A window and what rings when it should be drawn.
 pub struct Seen {
     pub window: Harness<'static, AuthorWindow>,
-    bell: Bell,
+    pub bell: Bell,
 }
 
 impl Seen {
@@ -29,7 +29,7 @@ impl Seen {
         Self::open_as(socket, [1000.0, 720.0], 1.0)
     }
 
-    fn open_as(socket: &Path, size: [f32; 2], scale: f32) -> Self {
+    pub fn open_as(socket: &Path, size: [f32; 2], scale: f32) -> Self {
         let bell = Bell::default();
         let texts = Texts::load(ENGLISH, None).unwrap();
         let clock: Clock = Arc::new(|| {
@@ -105,12 +105,12 @@ impl Seen {
     }
 
     /// Upload, the chooser, and the path of a file.
-    fn choose(&mut self, path: &Path) {
+    pub fn choose(&mut self, path: &Path) {
         self.press("Upload");
         self.type_path(path);
     }
 
-    fn type_path(&mut self, path: &Path) {
+    pub fn type_path(&mut self, path: &Path) {
         self.fill("Path", path.to_str().unwrap());
         self.window.key_press(egui::Key::Enter);
         self.settle();

@@ -3,6 +3,7 @@
 mod button;
 mod chooser;
 mod events;
+mod follow;
 mod notice;
 mod progress;
 mod secret;
@@ -12,6 +13,7 @@ mod toast;
 pub use button::{danger_button, primary_button, theme_button};
 pub use chooser::{Choice, Chooser};
 pub use events::{EventLine, EventList, Level};
+pub use follow::follow_focus;
 pub use notice::{Notice, Tone, connection_notice, empty_state, pill};
 pub use progress::{Meter, meter};
 pub use secret::secret_field;

@@ -1,10 +1,8 @@
-//! The window by keyboard alone, by what is dropped on it, and while much is to be hashed.
+//! The window by what is dropped on it, and while much is to be hashed.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use egui::{Event, Key, Modifiers};
-use egui_kittest::kittest::NodeT as _;
 use gui_kit::harness::labels;
 
 use crate::fake::Fake;
@@ -13,8 +11,6 @@ use crate::service::Running;
 use crate::site::{PASSPHRASE, Site};
 use crate::window::Seen;
 
-/// Presses of Tab from one thing to the next: more than a page has.
-const TABS: usize = 60;
 /// Bytes of the file that is hashed in the suite; `DROVER_BENCH_BYTES` says otherwise (`scripts/bench-windows`).
 const HASHED: usize = 64 << 20;
 
@@ -33,93 +29,11 @@ impl egui::DroppedFile for Dropped {
 }
 
 impl Seen {
-    fn tab_to(&mut self, what: &str, reached: impl Fn(&Self) -> bool) {
-        for _ in 0..TABS {
-            self.settle();
-            if reached(self) {
-                return;
-            }
-            self.window.key_press(Key::Tab);
-        }
-        panic!("Tab does not lead to {what}:\n{}", labels(&self.window));
-    }
-
-    fn tab_to_button(&mut self, name: &str) {
-        self.shows(name);
-        self.tab_to(name, |seen| seen.button(name).accesskit_node().is_focused());
-    }
-
-    fn tab_to_field(&mut self, name: &str) {
-        self.tab_to(name, |seen| seen.field(name).accesskit_node().is_focused());
-    }
-
-    fn hit(&mut self, key: Key) {
-        self.window.key_press(key);
-        self.settle();
-    }
-
-    fn types(&mut self, text: &str) {
-        self.window.key_press_modifiers(Modifiers::COMMAND, Key::A);
-        self.window.step();
-        self.window.event(Event::Text(text.to_owned()));
-        self.settle();
-    }
-
     fn drops(&mut self, path: &Path) {
         self.window.input_mut().dropped_files = vec![std::sync::Arc::new(Dropped(path.to_owned()))];
         self.window.step();
         self.settle();
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_release_is_published_by_keyboard_alone() {
-    let site = Site::new();
-    let fake = Fake::start(&site.repository()).await;
-    let desk = Running::start(&site.author(), Some(&fake.url), |_| {}).await;
-    let mut seen = Seen::open(&desk.socket);
-    seen.shows("Nothing is published yet");
-    seen.tab_to_button("Upload");
-    seen.hit(Key::Enter);
-    seen.tab_to_field("Path");
-    seen.types(site.script("heater_1.0", 3_000).to_str().unwrap());
-    seen.hit(Key::Enter);
-    seen.shows("What was understood");
-    seen.tab_to_field("Passphrase");
-    seen.types(PASSPHRASE);
-    seen.tab_to_button("Sign and publish");
-    seen.hit(Key::Space);
-    seen.shows("Devices that are connected get it now");
-    assert_eq!(fake.kept().published.len(), 1);
-    seen.tab_to_button("See devices");
-    seen.hit(Key::Enter);
-    seen.shows("No device has reported yet");
-    seen.tab_to_button("History");
-    seen.hit(Key::Enter);
-    seen.shows("1 of 1 entries");
-    desk.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_first_start_is_walked_by_keyboard_alone() {
-    let folder = tempfile::tempdir().unwrap();
-    let dir = folder.path().join("new");
-    let desk = Running::start(&dir, Some("https://127.0.0.1:9"), |_| {}).await;
-    let mut seen = Seen::open(&desk.socket);
-    seen.shows("Make a site");
-    seen.tab_to_field("Site");
-    seen.types("plant-7");
-    for field in ["Passphrase", "Once more"] {
-        seen.tab_to_field(field);
-        seen.types(PASSPHRASE);
-    }
-    seen.tab_to_button("Make the site");
-    seen.hit(Key::Enter);
-    seen.shows("The site is made");
-    seen.tab_to_button("Go on");
-    seen.hit(Key::Space);
-    seen.shows("plant-7 · author");
-    desk.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
