@@ -291,9 +291,9 @@ async fn tokens(plan: Plan, site: &Doors, draws: &mut Draws, take: &mut impl FnM
             _ => others.clone(),
         };
         if number % 3 == 2 {
-            // Another device's, one digit changed, so that all differ.
-            let at = "Bearer ".len() + draws.below(64);
-            token.replace_range(at..=at, &draws.hex(1));
+            // Another device's, eight digits changed, so that all differ.
+            let at = "Bearer ".len() + draws.below(64 - 7);
+            token.replace_range(at..at + 8, &draws.hex(8));
         }
         let verdict = site.ask(&DEVICE, Some(&own), Some(&token)).await;
         row.note(Digest::of(token.as_bytes()), verdict);
@@ -342,5 +342,5 @@ async fn tokens(plan: Plan, site: &Doors, draws: &mut Draws, take: &mut impl FnM
 
 /// How many digits follow a token that was cut.
 fn draws_length(number: usize) -> usize {
-    number / 3 % 64
+    8 + number / 3 % 56
 }

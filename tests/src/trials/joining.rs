@@ -22,21 +22,16 @@ const PASSWORDS: usize = 4;
 
 struct Session {
     site: Site,
-    client: Client,
 }
 
 impl Session {
     async fn start() -> Self {
         let site = Site::running(SiteOptions::default()).await;
-        let client = Client::connect(&site.path("manager/control/socket"), "manager").await;
-        Self {
-            client: client.expect("the manager runs"),
-            site,
-        }
+        Self { site }
     }
 
     /// Puts a device on the list.
-    async fn add(&mut self, name: &str) -> EnrollCode {
+    async fn add(&self, name: &str) -> EnrollCode {
         let request = ManagerRequest::AddDevice {
             name: name.parse().expect("a name"),
             password: Secret::new(PASSWORD.to_owned()),
@@ -44,12 +39,17 @@ impl Session {
         self.code(&request).await
     }
 
-    async fn code(&mut self, request: &ManagerRequest) -> EnrollCode {
-        let added: AddedDevice = self.client.call(request).await.expect("a code");
+    async fn code(&self, request: &ManagerRequest) -> EnrollCode {
+        // Anew each time: a client that says nothing for long is let go.
+        let socket = self.site.path("manager/control/socket");
+        let mut client = Client::connect(&socket, "manager")
+            .await
+            .expect("the manager runs");
+        let added: AddedDevice = client.call(request).await.expect("a code");
         added.code.reveal().parse().expect("a code")
     }
 
-    async fn another_code(&mut self, name: &str) -> EnrollCode {
+    async fn another_code(&self, name: &str) -> EnrollCode {
         let request = ManagerRequest::NewCode {
             name: name.parse().expect("a name"),
             password: Secret::new(PASSWORD.to_owned()),
@@ -91,7 +91,7 @@ fn digest(parts: &[&str]) -> Digest {
 }
 
 pub(super) async fn run(plan: Plan, take: &mut impl FnMut(Row)) {
-    let mut session = Session::start().await;
+    let session = Session::start().await;
     let mut draws = Draws(plan.seed ^ 3);
 
     let mut row = Row::right("6.4", "the right name, code and password", AT);
@@ -107,7 +107,7 @@ pub(super) async fn run(plan: Plan, take: &mut impl FnMut(Row)) {
     let code = session.add("north").await;
     let right = code.secret.reveal().to_owned();
     wrong_codes(plan, &session, &right, &mut draws, take).await;
-    wrong_passwords(plan, &mut session, &mut draws, take).await;
+    wrong_passwords(plan, &session, &mut draws, take).await;
 }
 
 async fn wrong_codes(
@@ -159,7 +159,7 @@ async fn wrong_codes(
     take(row);
 }
 
-async fn wrong_passwords(plan: Plan, session: &mut Session, draws: &mut Draws, take: &mut impl FnMut(Row)) {
+async fn wrong_passwords(plan: Plan, session: &Session, draws: &mut Draws, take: &mut impl FnMut(Row)) {
     let mut row = Row::wrong(
         "6.4",
         "a right name and code with a wrong password",
