@@ -206,9 +206,13 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
 /// it starts do not inherit it; elsewhere the variable means nothing.
 fn frugally() {
     const POOLS: &str = "MALLOC_ARENA_MAX";
-    if std::env::var_os(POOLS).is_none() {
+    if std::env::var_os(POOLS).is_some() {
+        return;
+    }
+    // Under its own name, not as /proc/self/exe: that is what process lists show.
+    if let Ok(own) = std::env::current_exe() {
         // It returns only if that cannot be done: then more memory is used.
-        let error = std::process::Command::new("/proc/self/exe")
+        let error = std::process::Command::new(own)
             .arg0(std::env::args_os().next().unwrap_or_else(|| "device".into()))
             .args(std::env::args_os().skip(1))
             .env(POOLS, "1")
