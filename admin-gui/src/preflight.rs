@@ -233,7 +233,13 @@ fn newer(draft: &Draft, catalogue: &Catalogue, counter: u64, counted: u64) -> Ch
         ..
     } = &newest.release;
     let note = if withdrawn.is_some() { " (withdrawn)" } else { "" };
-    if version <= before {
+    if version == before {
+        return refused(
+            id,
+            format!("{version} is the current version{note}: choose a newer one"),
+        );
+    }
+    if version < before {
         let older = protocol::messages::OLDER_VERSION.text;
         return refused(
             id,

@@ -189,6 +189,10 @@ async fn what_exists_or_is_older_is_refused_and_the_chooser_opens_again() {
     seen.shows("1.1.0");
     seen.choose(&first);
     seen.shows(messages::FILE_EXISTED.text);
+    assert!(
+        !seen.has(messages::OLDER_VERSION.text),
+        "it is the same, not older"
+    );
     assert!(!seen.has("Sign and publish"), "nothing can be signed");
     seen.press("Choose another");
     seen.type_path(&site.script("heater_1.0", 100));
