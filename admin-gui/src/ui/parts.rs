@@ -46,7 +46,7 @@ pub(super) fn facts(ui: &mut Ui, id: &str, rows: &[(&str, String, bool)]) {
                 ui.horizontal_wrapped(|ui| {
                     if *copies {
                         ui.label(RichText::new(value).monospace());
-                        let button = ui.small_button(&kit.copy);
+                        let button = ui.button(&kit.copy);
                         button.widget_info(|| {
                             let name = format!("{}: {name}", kit.copy);
                             egui::WidgetInfo::labeled(egui::Role::Button, true, name)

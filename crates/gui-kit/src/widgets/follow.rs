@@ -23,6 +23,8 @@ pub fn follow_focus(ui: &Ui) {
     // What stands elsewhere, such as in a bar above, is not cut off by this area.
     let cut = response.rect.size() - response.interact_rect.size().max(egui::Vec2::ZERO);
     if cut.max_elem() > 0.5 {
-        ui.scroll_to_rect(response.rect.expand(8.0), None);
+        // At once: what glides is pressed beside.
+        let rect = response.rect.expand(8.0);
+        ui.scroll_to_rect_animation(rect, None, egui::style::ScrollAnimation::none());
     }
 }

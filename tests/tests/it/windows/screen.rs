@@ -183,16 +183,21 @@ impl Window {
     /// Clicks with the mouse on what has this role and name, as soon as it is there, can be used and lies still.
     pub(crate) async fn click(&mut self, role: &str, name: &str) {
         let wanted = |node: &Node| node.role == role && node.label == name && !node.disabled;
-        let mut before = self.find(name, wanted).await;
+        let node = self.find_still(name, wanted).await;
+        self.click_at(node.middle()).await;
+    }
+
+    /// [`Self::find`], once it stays where it is.
+    async fn find_still(&mut self, name: &str, wanted: impl Fn(&Node) -> bool) -> Node {
+        let mut before = self.find(name, &wanted).await;
         loop {
             tokio::time::sleep(LOOK).await;
-            let now = self.find(name, wanted).await;
+            let now = self.find(name, &wanted).await;
             if now.bounds == before.bounds {
-                break;
+                return now;
             }
             before = now;
         }
-        self.click_at(before.middle()).await;
     }
 
     /// Clicks a button.
@@ -213,7 +218,7 @@ impl Window {
     pub(crate) async fn fill(&mut self, field: &str, text: &str) {
         let wanted =
             |node: &Node| (node.role == "textInput" || node.role == "passwordInput") && node.label == field;
-        let node = self.find(field, wanted).await;
+        let node = self.find_still(field, wanted).await;
         self.click_at(node.middle()).await;
         self.key("ctrl+a").await;
         self.type_text(text).await;
