@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use axum::extract::{DefaultBodyLimit, State};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
@@ -25,9 +26,9 @@ use crate::database::DatabaseError;
 use crate::fleet::Enrolment;
 use crate::gateway::Gateway;
 use crate::journal::Level;
-use crate::limits;
 use crate::secrets::{Use, new_code, new_token};
 use crate::sender::{Body, Refusal};
+use crate::{limits, ports};
 
 /// What the joining port shares: the gateway, and who has been wrong how often.
 ///
@@ -48,6 +49,7 @@ pub(crate) fn routes(gateway: Arc<Gateway>) -> Router {
     Router::new()
         .route(ENROLL, post(enroll))
         .fallback(|| async { Refusal::new(StatusCode::NOT_FOUND, "not-found", "devices join at /v1/enroll") })
+        .layer(from_fn_with_state(ports::Port::Joining, ports::listed))
         .layer(DefaultBodyLimit::max(limits::ENROLL_BODY))
         .with_state(Port {
             gateway,

@@ -6,25 +6,32 @@ use std::sync::{Arc, PoisonError};
 
 use axum::Router;
 use axum::extract::State;
+use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tuf::UnixTime;
 
 use crate::gateway::Gateway;
+use crate::ports::{self, Port};
 
 /// Serves `/metrics` until `shutdown`.
 pub(crate) async fn serve(gateway: Arc<Gateway>, listener: TcpListener, shutdown: CancellationToken) {
-    let app = Router::new()
+    let served = axum::serve(listener, routes(gateway)).with_graceful_shutdown(shutdown.cancelled_owned());
+    if let Err(error) = served.await {
+        tracing::warn!(target: "drover", %error, "metrics are not served any more");
+    }
+}
+
+/// The routes of the port for figures.
+pub(crate) fn routes(gateway: Arc<Gateway>) -> Router {
+    Router::new()
         .route(
             "/metrics",
             get(|State(gateway): State<Arc<Gateway>>| async move { text(&gateway) }),
         )
-        .with_state(gateway);
-    let served = axum::serve(listener, app).with_graceful_shutdown(shutdown.cancelled_owned());
-    if let Err(error) = served.await {
-        tracing::warn!(target: "drover", %error, "metrics are not served any more");
-    }
+        .layer(from_fn_with_state(Port::Metrics, ports::listed))
+        .with_state(gateway)
 }
 
 fn text(gateway: &Gateway) -> String {

@@ -28,9 +28,10 @@ use tuf::Digest;
 use crate::fleet::{Download, NoStream, Push};
 use crate::gateway::Gateway;
 use crate::journal::Level;
+use crate::ports::Port;
 use crate::secrets::Use;
 use crate::sends::Sending;
-use crate::{enroll, limits, reports};
+use crate::{enroll, limits, ports, reports};
 
 /// Who asks, once certificate, token and list have been checked.
 #[derive(Debug, Clone)]
@@ -97,6 +98,7 @@ pub(crate) fn routes(gateway: Arc<Gateway>) -> Router {
                 "there is nothing at this path",
             )
         })
+        .layer(middleware::from_fn_with_state(Port::Devices, ports::listed))
         .layer(middleware::from_fn_with_state(gateway.clone(), authenticate))
         .layer(DefaultBodyLimit::max(MAX_DEVICE_BODY))
         .with_state(gateway)

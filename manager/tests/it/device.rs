@@ -48,7 +48,7 @@ pub(crate) async fn enroll(
     }
 }
 
-fn client(tls: mtls::ClientConfig) -> Client {
+pub(crate) fn client(tls: mtls::ClientConfig) -> Client {
     Client::builder()
         .tls_backend_preconfigured(tls)
         .http1_only()

@@ -15,6 +15,7 @@ mod mirror;
 mod quotas;
 mod releases;
 mod repository;
+mod routes;
 mod site;
 mod trust;
 #[cfg(feature = "gui")]

@@ -151,7 +151,10 @@ async fn gate(State(app): State<App>, request: Request, next: Next) -> Response 
     let peer = request.extensions().get::<Peer>().cloned();
     let verdict = match (allowed, &peer) {
         (Some(route), Some(peer)) => permit(route.access, peer),
-        // A known path with another method, or no path of ours: the router has its answer for both.
+        (None, Some(_)) if known.is_some() => Err(Refusal::Method),
+        // A handler that was put in without a row.
+        (None, Some(_)) if path.is_some() => Err(Refusal::NotFound(shortened(request.uri().path()))),
+        // No path of ours: the router has its answer.
         (None, Some(_)) => Ok(()),
         (_, None) => Err(Refusal::Internal(anyhow::anyhow!("a request without a peer"))),
     };

@@ -1,5 +1,6 @@
 //! Who may do what.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -64,6 +65,22 @@ async fn every_route_lets_in_exactly_whom_the_table_names() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn every_path_of_the_router_is_in_the_table_and_no_other() {
+    let site = Site::new();
+    let running = site.start().await;
+    let app = router(Arc::clone(running.server.repository()), CancellationToken::new());
+    // Its debug form quotes the paths that it knows; a fallback stands at paths of axum's own.
+    let text = format!("{app:?}");
+    let known: BTreeSet<&str> = text
+        .split('"')
+        .skip(1)
+        .step_by(2)
+        .filter(|path| path.starts_with('/') && !path.contains("__private__axum"))
+        .collect();
+    assert_eq!(known, ROUTES.iter().map(|route| route.path).collect());
 }
 
 #[tokio::test]
