@@ -326,65 +326,87 @@ mod tests {
         ));
     }
 
+    /// `openssl` with arguments parted by spaces, in a folder; whether it says yes. Its absence is a failure.
+    fn openssl(folder: &Path, arguments: &str) -> bool {
+        let done = Command::new("openssl")
+            .current_dir(folder)
+            .args(arguments.split(' '))
+            .output()
+            .expect("this test needs the program openssl (Debian: apt-get install openssl)");
+        let refused = String::from_utf8_lossy(&done.stdout).contains("Verif")
+            || String::from_utf8_lossy(&done.stderr).contains("Verif");
+        assert!(
+            done.status.success() || refused,
+            "openssl {arguments}: {}",
+            String::from_utf8_lossy(&done.stderr)
+        );
+        done.status.success()
+    }
+
+    /// How `openssl` signs and verifies what the scheme of our key signs: the words before the key, and after it.
+    const OPENSSL: [(KeyType, &str, &str, &str); 2] = [
+        (
+            KeyType::Rsa,
+            "dgst -sha256 -sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:32 -sigopt rsa_mgf1_md:sha256",
+            "-sign targets-key.pem -passin file:pass -out theirs message",
+            "-verify public.pem -signature",
+        ),
+        (
+            KeyType::Ed25519,
+            "pkeyutl -rawin -in message",
+            "-sign -inkey targets-key.pem -passin file:pass -out theirs",
+            "-verify -pubin -inkey public.pem -sigfile",
+        ),
+    ];
+
     #[test]
     fn openssl_opens_the_key_and_both_verify_each_other() {
-        if Command::new("openssl").arg("version").output().is_err() {
-            return;
+        for (kind, how, sign, verify) in OPENSSL {
+            let folder = tempfile::tempdir().unwrap();
+            let (key, _) = stored(kind, folder.path());
+            let at = |name: &str| folder.path().join(name);
+            let write = |name: &str, bytes: &[u8]| std::fs::write(at(name), bytes).unwrap();
+            let openssl = |arguments: &str| openssl(folder.path(), arguments);
+            // The message is the last word of `dgst`, and a named one of `pkeyutl`.
+            let message = if kind == KeyType::Rsa { " message" } else { "" };
+            let they_accept = |signature: &[u8]| {
+                write("signature", signature);
+                openssl(&format!("{how} {verify} signature{message}"))
+            };
+            write("message", b"to be signed");
+            write("pass", b"correct horse battery staple");
+            assert!(openssl(
+                "pkey -in targets-key.pem -passin file:pass -pubout -out public.pem"
+            ));
+            assert!(openssl(&format!("{how} {sign}")));
+
+            let ours = key.sign(b"to be signed").unwrap();
+            let theirs = std::fs::read(at("theirs")).unwrap();
+            for right in [ours, theirs] {
+                assert!(they_accept(&right), "{kind:?}");
+                assert!(key.public_key().verify(b"to be signed", &right), "{kind:?}");
+                for altered in altered(&right) {
+                    assert!(!they_accept(&altered), "{kind:?}");
+                    assert!(!key.public_key().verify(b"to be signed", &altered), "{kind:?}");
+                }
+                write("message", b"to be Signed");
+                assert!(!they_accept(&right), "{kind:?}");
+                assert!(!key.public_key().verify(b"to be Signed", &right), "{kind:?}");
+                write("message", b"to be signed");
+            }
         }
-        let folder = tempfile::tempdir().unwrap();
-        let (key, path) = stored(KeyType::Rsa, folder.path());
-        let at = |name: &str| folder.path().join(name);
-        std::fs::write(at("message"), b"to be signed").unwrap();
-        std::fs::write(at("ours"), key.sign(b"to be signed").unwrap()).unwrap();
-        std::fs::write(at("pass"), "correct horse battery staple").unwrap();
-        let openssl = |arguments: &[&str]| {
-            let done = Command::new("openssl")
-                .current_dir(folder.path())
-                .args(arguments)
-                .output()
-                .unwrap();
-            assert!(
-                done.status.success(),
-                "{arguments:?}: {}",
-                String::from_utf8_lossy(&done.stderr)
-            );
-        };
-        let key_file = path.to_str().unwrap();
-        openssl(&[
-            "pkey",
-            "-in",
-            key_file,
-            "-passin",
-            "file:pass",
-            "-pubout",
-            "-out",
-            "public.pem",
-        ]);
-        let pss = ["-sigopt", "rsa_padding_mode:pss", "-sigopt", "rsa_pss_saltlen:32"];
-        let verify = [
-            &["dgst", "-sha256", "-verify", "public.pem", "-signature", "ours"],
-            &pss[..],
-            &["message"],
-        ];
-        openssl(&verify.concat());
-        let sign = [
-            &[
-                "dgst",
-                "-sha256",
-                "-sign",
-                key_file,
-                "-passin",
-                "file:pass",
-                "-out",
-                "theirs",
-            ],
-            &pss[..],
-            &["message"],
-        ];
-        openssl(&sign.concat());
-        assert!(
-            key.public_key()
-                .verify(b"to be signed", &std::fs::read(at("theirs")).unwrap())
-        );
+    }
+
+    /// A bit changed at the start, in the middle and at the end, and one byte less. (Of one byte more `openssl dgst`
+    /// reads nothing.)
+    fn altered(right: &[u8]) -> Vec<Vec<u8>> {
+        let changed = [0, right.len() / 2, right.len() - 1].map(|at| {
+            let mut bytes = right.to_vec();
+            bytes[at] ^= 1;
+            bytes
+        });
+        let mut all = changed.to_vec();
+        all.push(right[..right.len() - 1].to_vec());
+        all
     }
 }

@@ -103,7 +103,8 @@ impl PublicKey {
     /// An Ed25519 key.
     ///
     /// # Errors
-    /// None today; the result leaves room for point checks.
+    /// [`KeyError::BadPublicPart`] when it is a point of small order, under which anybody can sign, or is not in
+    /// its one form.
     pub fn from_ed25519(public: &[u8; 32]) -> Result<Self, KeyError> {
         Self::from_object(key_object("ed25519", Scheme::Ed25519, &hex::encode(public)))
     }
@@ -202,6 +203,9 @@ impl Material {
             ("ed25519", "ed25519") => {
                 let mut bytes = [0; 32];
                 hex::decode_to_slice(public, &mut bytes).map_err(|_| KeyError::BadPublicPart("ed25519"))?;
+                if !is_one_persons(&bytes) {
+                    return Err(KeyError::BadPublicPart("ed25519"));
+                }
                 Ok(Self::Ed25519(bytes))
             }
             ("rsa", "rsassa-pss-sha256") => rsa(public).ok_or(KeyError::BadPublicPart("rsassa-pss-sha256")),
@@ -216,6 +220,40 @@ impl Material {
             }),
         }
     }
+}
+
+/// Whether an Ed25519 key is none of those for which signatures can be made without a private key (the eight points
+/// of small order), and is written in the one form that RFC 8032, section 5.1.3, allows: a second form of a key would
+/// be a second key in a threshold.
+fn is_one_persons(public: &[u8; 32]) -> bool {
+    /// 2^255 - 19, big-endian.
+    const FIELD: [u8; 32] = {
+        let mut p = [0xff; 32];
+        p[0] = 0x7f;
+        p[31] = 0xed;
+        p
+    };
+    /// The second coordinates of the points of order 1, 2 and 4, and the two of order 8, big-endian.
+    const SMALL: [[u8; 32]; 5] = {
+        let mut of_2 = FIELD;
+        of_2[31] = 0xec;
+        let mut of_1 = [0; 32];
+        of_1[31] = 1;
+        [of_1, of_2, [0; 32], ORDER_8, ORDER_8_NEGATIVE]
+    };
+    const ORDER_8: [u8; 32] = [
+        0x05, 0xfc, 0x53, 0x6d, 0x88, 0x02, 0x38, 0xb1, 0x39, 0x33, 0xc6, 0xd3, 0x05, 0xac, 0xdf, 0xd5, 0xf0,
+        0x98, 0xef, 0xf2, 0x89, 0xf4, 0xc3, 0x45, 0xb0, 0x27, 0xb2, 0xc2, 0x8f, 0x95, 0xe8, 0x26,
+    ];
+    const ORDER_8_NEGATIVE: [u8; 32] = [
+        0x7a, 0x03, 0xac, 0x92, 0x77, 0xfd, 0xc7, 0x4e, 0xc6, 0xcc, 0x39, 0x2c, 0xfa, 0x53, 0x20, 0x2a, 0x0f,
+        0x67, 0x10, 0x0d, 0x76, 0x0b, 0x3c, 0xba, 0x4f, 0xd8, 0x4d, 0x3d, 0x70, 0x6a, 0x17, 0xc7,
+    ];
+    let mut second = *public;
+    second.reverse();
+    // The topmost bit is the sign of the first coordinate.
+    second[0] &= 0x7f;
+    second < FIELD && !SMALL.contains(&second)
 }
 
 /// 2048 to 8192 bits: below is weak, above is a way to burn a device's processor.

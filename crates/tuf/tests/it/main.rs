@@ -3,7 +3,8 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    clippy::disallowed_methods
+    clippy::disallowed_methods,
+    clippy::disallowed_types
 )]
 
 mod arbitrary;
@@ -18,5 +19,6 @@ mod repo;
 mod rollback;
 mod roots;
 mod shapes;
+mod signatures;
 mod torn;
 mod uploads;
