@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use protocol::control::{DeviceEvent, LoggedMessage};
+use protocol::control::{DeviceEvent, Level, LoggedMessage};
 use protocol::messages::Message;
 use protocol::{Event, Identity, Step};
 use release::{Component, Version};
@@ -65,21 +65,21 @@ impl Bus {
     /// Tells a person one of the document's messages, in the log and in the window.
     pub fn say(&self, message: &Message, fact: impl std::fmt::Display) {
         records::say(message, &fact);
-        self.keep_message(message, "info", message.with(fact));
+        self.keep_message(message, Level::Info, message.with(fact));
     }
 
     /// [`Self::say`] for what went wrong, and why.
     pub fn warn(&self, message: &Message, fact: impl std::fmt::Display, reason: &str) {
         records::warn(message, &fact, reason);
         let text = format!("{} ({})", message.with(fact), shorten(reason));
-        self.keep_message(message, "warning", text);
+        self.keep_message(message, Level::Warning, text);
     }
 
-    fn keep_message(&self, message: &Message, level: &str, text: String) {
+    fn keep_message(&self, message: &Message, level: Level, text: String) {
         let seconds = mtls::stamp().wall_ns / 1_000_000_000;
         self.keep(DeviceEvent::Message(LoggedMessage {
             at: UnixTime(i64::try_from(seconds).unwrap_or(i64::MAX)),
-            level: level.to_owned(),
+            level,
             id: message.id.to_owned(),
             text,
         }));
@@ -252,7 +252,7 @@ mod tests {
             panic!("{lines:?}")
         };
         assert_eq!(last.text, "Connect server fail! (no route)");
-        assert_eq!((lines.len(), last.level.as_str()), (3, "warning"));
+        assert_eq!((lines.len(), last.level), (3, Level::Warning));
         let newest = bus.newest(&"thermostat".parse().unwrap());
         assert_eq!(newest.moved.unwrap().bytes, Some(2 * KEPT_EVENTS as u64 - 1));
     }

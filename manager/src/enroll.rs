@@ -25,10 +25,10 @@ use crate::buckets::Buckets;
 use crate::database::DatabaseError;
 use crate::fleet::Enrolment;
 use crate::gateway::Gateway;
-use crate::journal::Level;
 use crate::secrets::{Use, new_code, new_token};
 use crate::sender::{Body, Refusal};
 use crate::{limits, ports};
+use protocol::control::Level;
 
 /// What the joining port shares: the gateway, and who has been wrong how often.
 ///

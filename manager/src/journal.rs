@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use protocol::control::{LoggedMessage, ManagerEvent};
+use protocol::control::{Level, LoggedMessage, ManagerEvent};
 use protocol::messages::Message;
 use protocol::{Event, Name, Role};
 use tokio::sync::broadcast;
@@ -11,27 +11,6 @@ use tracing::{error, info, warn};
 use tuf::{Digest, UnixTime};
 
 use crate::limits;
-
-/// How much a message matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Level {
-    /// All is well.
-    Info,
-    /// Somebody may want to look.
-    Warning,
-    /// Somebody should look.
-    Error,
-}
-
-impl Level {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Info => "info",
-            Self::Warning => "warning",
-            Self::Error => "error",
-        }
-    }
-}
 
 /// The ring, the watchers and the alarms.
 #[derive(Debug)]
@@ -231,7 +210,6 @@ impl Journal {
             Level::Warning => warn!(target: "drover", id, "{text}"),
             Level::Error => error!(target: "drover", id, "{text}"),
         }
-        let level = level.as_str().to_owned();
         let message = LoggedMessage {
             at,
             level,

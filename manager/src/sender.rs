@@ -27,11 +27,11 @@ use tuf::Digest;
 
 use crate::fleet::{Download, NoStream, Push};
 use crate::gateway::Gateway;
-use crate::journal::Level;
 use crate::ports::Port;
 use crate::secrets::Use;
 use crate::sends::Sending;
 use crate::{enroll, limits, ports, reports};
+use protocol::control::Level;
 
 /// Who asks, once certificate, token and list have been checked.
 #[derive(Debug, Clone)]

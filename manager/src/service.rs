@@ -22,7 +22,7 @@ use crate::database::Database;
 use crate::downloader::{self, Downloader};
 use crate::fleet::{Enrolment, Fleet};
 use crate::gateway::{Gateway, Metadata};
-use crate::journal::{Journal, Level};
+use crate::journal::Journal;
 use crate::outbox::{self, Outbox};
 use crate::pulse::{self, Pulse};
 use crate::quotas::Quotas;
@@ -30,6 +30,7 @@ use crate::repository::Repository;
 use crate::secrets::{Passwords, Pepper, jitter};
 use crate::sends::Sends;
 use crate::{certificate, enroll, limits, metrics, reports, sender, socket, trust};
+use protocol::control::Level;
 
 /// Runs a gateway until `shutdown`.
 ///

@@ -21,9 +21,9 @@ use tokio::sync::{broadcast, mpsc};
 use crate::catalog::Offer;
 use crate::fleet::Enrolment;
 use crate::gateway::Gateway;
-use crate::journal::Level;
 use crate::repository::Repository;
 use crate::{backup, downloader, enroll, limits};
+use protocol::control::Level;
 
 /// Answers one request.
 pub(crate) async fn answer(

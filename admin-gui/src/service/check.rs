@@ -10,9 +10,9 @@ use crate::desk::Desk;
 use crate::draft::{Draft, Options, chain};
 use crate::preflight::Preflight;
 use crate::service::jobs::Ticket;
-use crate::service::journal::Level;
 use crate::service::state::Service;
 use crate::service::{snapshot, words};
+use protocol::control::Level;
 
 /// Reads and checks; a client that hangs up meanwhile stops nothing.
 pub(super) async fn check(

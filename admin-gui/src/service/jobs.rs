@@ -12,10 +12,10 @@ use tokio::sync::watch;
 
 use crate::limits::{CANCEL, PROGRESS};
 use crate::progress::{Progress, Sink};
-use crate::service::journal::Level;
 use crate::service::state::{Service, locked};
 use crate::service::words;
 use crate::stop::Stop;
+use protocol::control::Level;
 
 /// The job that runs and the one that ran last.
 pub(super) struct Jobs {

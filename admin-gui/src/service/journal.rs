@@ -3,32 +3,11 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use protocol::control::{AuthorEvent, LoggedMessage};
+use protocol::control::{AuthorEvent, Level, LoggedMessage};
 use tokio::sync::broadcast;
 use tuf::UnixTime;
 
 use crate::limits::{KEPT_EVENTS, WATCH_LAG};
-
-/// How much a message matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Level {
-    /// All is well.
-    Info,
-    /// Somebody may want to look.
-    Warning,
-    /// Somebody should look.
-    Error,
-}
-
-impl Level {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Info => "info",
-            Self::Warning => "warning",
-            Self::Error => "error",
-        }
-    }
-}
 
 /// The tail and the watchers.
 #[derive(Debug)]
@@ -71,7 +50,7 @@ impl Journal {
         }
         self.tell(AuthorEvent::Message(LoggedMessage {
             at,
-            level: level.as_str().to_owned(),
+            level,
             id: id.to_owned(),
             text,
         }));

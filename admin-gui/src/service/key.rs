@@ -12,9 +12,9 @@ use tuf::UnixTime;
 use crate::desk::{Desk, Unlocked};
 use crate::limits::KEY_MINUTES;
 use crate::passphrase::Passphrase;
-use crate::service::journal::Level;
 use crate::service::state::{Service, locked};
 use crate::service::words;
+use protocol::control::Level;
 
 /// An open key and when it is forgotten: by whichever clock says so first, since the one stands still while the
 /// machine sleeps and the other can be set.

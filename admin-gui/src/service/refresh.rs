@@ -11,9 +11,9 @@ use crate::draft::chain;
 use crate::fleet::Reports;
 use crate::limits::REPORTS_KEPT;
 use crate::repository::ClientError;
-use crate::service::journal::Level;
 use crate::service::state::Service;
 use crate::service::{snapshot, words};
+use protocol::control::Level;
 
 /// Looks whenever it is time, until the service ends.
 pub(super) async fn run(service: Arc<Service>) {

@@ -18,9 +18,10 @@ use crate::fleet::Reports;
 use crate::limits::DRAFTS_KEPT;
 use crate::service::Setup;
 use crate::service::jobs::Jobs;
-use crate::service::journal::{Journal, Level};
+use crate::service::journal::Journal;
 use crate::service::key::Key;
 use crate::service::{snapshot, words};
+use protocol::control::Level;
 
 /// The service.
 pub(super) struct Service {

@@ -11,11 +11,11 @@ use protocol::{Name, NameError, Secret};
 use crate::address::{host, host_port};
 use crate::init::{InitError, Made, Plan, REPOSITORY_PORT, init};
 use crate::service::check::fail;
-use crate::service::journal::Level;
 use crate::service::key::take;
 use crate::service::state::Service;
 use crate::service::words;
 use crate::signing::KeyType;
+use protocol::control::Level;
 
 /// Makes the site; with `dry_run` every word is checked and nothing made.
 pub(super) async fn make(

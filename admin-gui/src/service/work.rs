@@ -15,10 +15,10 @@ use crate::maintain::{HandedBack, RenewError, Renewal};
 use crate::publish::{PublishError, Published};
 use crate::service::check::{fail, name, read, understood, whole};
 use crate::service::jobs::Ticket;
-use crate::service::journal::Level;
 use crate::service::key::take;
 use crate::service::state::Service;
 use crate::service::{snapshot, words};
+use protocol::control::Level;
 
 /// What is to be published, found or still to be read.
 enum Source {

@@ -29,7 +29,7 @@ use gui_kit::link::{self, Answer, Connection, Link, View, Wake};
 use gui_kit::text::{Texts, fill};
 use gui_kit::theme::{self, Look, Palette, space};
 use gui_kit::widgets::{
-    Chooser, EventLine, EventList, Level, Toasts, Tone, connection_notice, empty_state, pill, theme_button,
+    Chooser, EventLine, EventList, Toasts, Tone, connection_notice, empty_state, pill, theme_button,
 };
 use mtls::Clock as _;
 use protocol::control::{AuthorEvent, AuthorRequest, JobEnd, JobKind, JobStatus, KeyState, SiteState};
@@ -409,7 +409,7 @@ impl eframe::App for AuthorWindow {
                 AuthorEvent::Job(job) => self.heard(job),
                 AuthorEvent::Message(message) => self.events.push(EventLine {
                     at: message.at,
-                    level: Level::of(&message.level),
+                    level: message.level,
                     text: message.text,
                 }),
                 AuthorEvent::Step(_) | AuthorEvent::Status(_) => {}

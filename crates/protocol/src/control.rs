@@ -2,6 +2,7 @@
 //!
 //! One JSON value per line; a request is answered by one [`Answer`], or, for `Watch`, by a stream of them.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use release::{Component, Version};
@@ -275,13 +276,46 @@ pub enum ManagerEvent {
     Message(LoggedMessage),
 }
 
+/// How much a message or a line of a list matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", from = "String")]
+pub enum Level {
+    /// All is well; also what a newer service calls by a word that is not known here.
+    #[default]
+    Info,
+    /// Somebody may want to look.
+    Warning,
+    /// Somebody should look.
+    Error,
+}
+
+impl From<String> for Level {
+    fn from(word: String) -> Self {
+        match word.as_str() {
+            "error" => Self::Error,
+            "warning" => Self::Warning,
+            _ => Self::Info,
+        }
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.pad(match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        })
+    }
+}
+
 /// A message for a person, with an id that never changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoggedMessage {
     /// Wall time.
     pub at: UnixTime,
-    /// `info`, `warning` or `error`.
-    pub level: String,
+    /// How much it matters.
+    pub level: Level,
     /// See [`crate::messages`].
     pub id: String,
     /// The text.

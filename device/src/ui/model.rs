@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use gui_kit::link::{Answer, News, View};
 use gui_kit::text::fill;
-use gui_kit::widgets::{EventLine, EventList, Level, Meter, Notice, Toasts, Tone};
-use protocol::control::{DeviceEvent, DeviceRequest};
+use gui_kit::widgets::{EventLine, EventList, Meter, Notice, Toasts, Tone};
+use protocol::control::{DeviceEvent, DeviceRequest, Level};
 use protocol::{Event, Stamp, Step};
 use release::{Component, Version};
 use tuf::UnixTime;
@@ -164,7 +164,7 @@ impl Model {
                 DeviceEvent::Message(message) => {
                     self.lines.push(EventLine {
                         at: message.at,
-                        level: Level::of(&message.level),
+                        level: message.level,
                         text: message.text,
                     });
                 }

@@ -15,9 +15,9 @@ use super::chain;
 use super::missing::{self, Failure, Kind};
 use crate::catalog::{Catalog, Offer};
 use crate::gateway::Gateway;
-use crate::journal::Level;
 use crate::limits;
 use crate::repository::{RemoteError, Repository};
+use protocol::control::Level;
 
 /// Fetches whatever is missing, each time it is told to or a wait is over, for ever.
 pub(crate) async fn run(gateway: Arc<Gateway>, repositories: Vec<Repository>) {

@@ -10,8 +10,8 @@ use super::fetch::{name, record};
 use super::pace::Breaker;
 use crate::catalog::Offer;
 use crate::gateway::Gateway;
-use crate::journal::Level;
 use crate::limits;
+use protocol::control::Level;
 
 /// How a repository failed to give a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

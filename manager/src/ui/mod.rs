@@ -25,10 +25,10 @@ use gui_kit::text::{Texts, fill};
 use gui_kit::texts;
 use gui_kit::theme::{self, Look, Palette, space};
 use gui_kit::widgets::{
-    EventLine, EventList, Level, Notice, Toasts, Tone, connection_notice, empty_state, pill, theme_button,
+    EventLine, EventList, Notice, Toasts, Tone, connection_notice, empty_state, pill, theme_button,
 };
 use mtls::Clock as _;
-use protocol::control::{AddedDevice, CheckResult, ManagerEvent, ManagerRequest};
+use protocol::control::{AddedDevice, CheckResult, Level, ManagerEvent, ManagerRequest};
 use protocol::{Name, Role, Step, messages};
 use release::{Component, Version};
 use tuf::UnixTime;
@@ -378,7 +378,7 @@ fn line(words: &Words, event: ManagerEvent) -> Option<EventLine> {
     match event {
         ManagerEvent::Message(message) => Some(EventLine {
             at: message.at,
-            level: Level::of(&message.level),
+            level: message.level,
             text: message.text,
         }),
         ManagerEvent::Step(event) if event.step == Step::Downloading => None,

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use egui::{Label, RichText, ScrollArea, TextEdit, Ui};
+use protocol::control::Level;
 use tuf::UnixTime;
 
 use crate::format;
@@ -11,43 +12,19 @@ use crate::text::{Kit, fill};
 use crate::theme::{Palette, space};
 use crate::widgets::Tone;
 
-/// How much a line matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub enum Level {
-    /// All is well.
-    #[default]
-    Info,
-    /// Somebody may want to look.
-    Warning,
-    /// Somebody should look.
-    Error,
+fn word(level: Level, kit: &Kit) -> &str {
+    match level {
+        Level::Info => &kit.info,
+        Level::Warning => &kit.warning,
+        Level::Error => &kit.error,
+    }
 }
 
-impl Level {
-    /// The level that the services call `info`, `warning` and `error`; whatever else comes is looked at by nobody.
-    #[must_use]
-    pub fn of(word: &str) -> Self {
-        match word {
-            "error" => Self::Error,
-            "warning" => Self::Warning,
-            _ => Self::Info,
-        }
-    }
-
-    fn word(self, kit: &Kit) -> &str {
-        match self {
-            Self::Info => &kit.info,
-            Self::Warning => &kit.warning,
-            Self::Error => &kit.error,
-        }
-    }
-
-    fn tone(self) -> Tone {
-        match self {
-            Self::Info => Tone::Plain,
-            Self::Warning => Tone::Warn,
-            Self::Error => Tone::Bad,
-        }
+fn tone(level: Level) -> Tone {
+    match level {
+        Level::Info => Tone::Plain,
+        Level::Warning => Tone::Warn,
+        Level::Error => Tone::Bad,
     }
 }
 
@@ -67,7 +44,7 @@ impl EventLine {
         format!(
             "{}\t{}\t{}\n",
             format::time(self.at),
-            self.level.word(kit),
+            word(self.level, kit),
             self.text
         )
     }
@@ -253,7 +230,7 @@ fn show_line(ui: &mut Ui, kit: &Kit, line: &EventLine) {
             time = clock.to_owned();
         }
         ui.label(RichText::new(time).monospace().color(palette.weak));
-        let (tone, word) = (line.level.tone(), line.level.word(kit));
+        let (tone, word) = (tone(line.level), word(line.level, kit));
         if !narrow || line.level != Level::Info {
             let size = egui::vec2(64.0, ui.text_style_height(&egui::TextStyle::Body));
             let left = egui::Layout::left_to_right(egui::Align::Center);

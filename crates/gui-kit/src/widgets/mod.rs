@@ -12,7 +12,7 @@ mod toast;
 
 pub use button::{danger_button, primary_button, theme_button};
 pub use chooser::{Choice, Chooser};
-pub use events::{EventLine, EventList, Level};
+pub use events::{EventLine, EventList};
 pub use follow::follow_focus;
 pub use notice::{Notice, Tone, connection_notice, empty_state, pill};
 pub use progress::{Meter, meter};
