@@ -328,9 +328,11 @@ async fn a_repository_that_is_away_is_told_and_asked_again() {
     drop(fake);
     desk.stop().await;
     // The service ends: what is shown is from before, and nothing pretends otherwise.
-    seen.shows("does not answer");
-    let desk = Running::start(&site.author(), Some("https://127.0.0.1:9"), |_| {}).await;
+    seen.shows("the author's desk does not answer");
     seen.press("Try now");
+    seen.shows("the author's desk does not answer");
+    // With or without a press: it is back as soon as the service is.
+    let desk = Running::start(&site.author(), Some("https://127.0.0.1:9"), |_| {}).await;
     seen.gone("the author's desk does not answer");
     desk.stop().await;
 }

@@ -1,5 +1,7 @@
 //! The window by what is dropped on it, and while much is to be hashed.
 
+use std::io::{Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -13,6 +15,11 @@ use crate::window::Seen;
 
 /// Bytes of the file that is hashed in the suite; `DROVER_BENCH_BYTES` says otherwise (`scripts/bench-windows`).
 const HASHED: usize = 64 << 20;
+
+/// A frame's goal in an optimised build.
+const WORST: Duration = Duration::from_millis(50);
+/// Bytes of a file that is being read for long enough to be taken away meanwhile; it is sparse.
+const LONG: u64 = 512 << 20;
 
 /// What is let go over the window.
 #[derive(Debug)]
@@ -63,6 +70,83 @@ async fn a_file_and_a_folder_are_dropped_on_the_window() {
     desk.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_vanishes_while_it_is_hashed_is_told() {
+    let site = Site::new();
+    let fake = Fake::start(&site.repository()).await;
+    let desk = Running::start(&site.author(), Some(&fake.url), |_| {}).await;
+    let mut seen = Seen::open(&desk.socket);
+    seen.shows("Nothing is published yet");
+    let path = site.script("heater_1.0", 100);
+    let mut file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.seek(SeekFrom::Start(LONG)).unwrap();
+    file.write_all(b"end").unwrap();
+    drop(file);
+    seen.window.input_mut().dropped_files = vec![std::sync::Arc::new(Dropped(path.clone()))];
+    seen.window.step();
+    seen.shows("Reading");
+    std::fs::remove_file(&path).unwrap();
+    seen.shows("This cannot be published");
+    seen.shows("heater_1.0");
+    assert!(!seen.has("What was understood"), "{}", labels(&seen.window));
+    seen.press("Close");
+    seen.shows("Nothing is published yet");
+    assert!(fake.kept().published.is_empty());
+    desk.stop().await;
+}
+
+/// A thread, and all that it starts, that may read only what its user may: also where the tests run as root.
+fn without_override(work: impl FnOnce() + Send + 'static) {
+    let thread = std::thread::spawn(|| {
+        let mut own = rustix::thread::capabilities(None).unwrap();
+        let all =
+            rustix::thread::CapabilitySet::DAC_OVERRIDE | rustix::thread::CapabilitySet::DAC_READ_SEARCH;
+        own.effective.remove(all);
+        rustix::thread::set_capabilities(None, own).unwrap();
+        work();
+    });
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+#[test]
+fn a_folder_without_rights_is_told() {
+    without_override(|| {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+        runtime.unwrap().block_on(async {
+            let site = Site::new();
+            let fake = Fake::start(&site.repository()).await;
+            let desk = Running::start(&site.author(), Some(&fake.url), |_| {}).await;
+            let mut seen = Seen::open(&desk.socket);
+            seen.shows("Nothing is published yet");
+            let script = site.script("heater_1.0", 100);
+            let closed = script.with_file_name("closed");
+            std::fs::create_dir(&closed).unwrap();
+            let rights =
+                |mode| std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(mode)).unwrap();
+            rights(0o000);
+            seen.press("Upload");
+            seen.fill("Path", &format!("{}/", closed.display()));
+            seen.shows(&format!("This folder cannot be read: {}", closed.display()));
+            seen.shows("ermission denied");
+            rights(0o700);
+            // The way out is the same field.
+            seen.type_path(&script);
+            seen.shows("What was understood");
+            // A folder whose inside nobody may read is no package: it is told by its name, nothing is signed.
+            rights(0o000);
+            seen.press("Cancel");
+            seen.drops(&closed);
+            seen.shows("This cannot be published");
+            seen.shows("ermission denied");
+            rights(0o700);
+            assert!(fake.kept().published.is_empty());
+            desk.stop().await;
+        });
+    });
+}
+
 /// Frames that were drawn, and what each took: update and tessellation, no GPU.
 #[derive(Default)]
 struct Frames(Vec<Duration>);
@@ -91,7 +175,13 @@ impl Frames {
         }
     }
 
+    /// Prints what frames took; fails above the goal where `scripts/bench-windows` asks.
     fn tell(&mut self, what: &str) {
+        assert!(
+            self.0.len() > 2,
+            "the window stood still: {} frames",
+            self.0.len()
+        );
         self.0.sort_unstable();
         let (count, build) = (
             self.0.len(),
@@ -107,6 +197,9 @@ impl Frames {
             self.0[count * 99 / 100],
             self.0[count - 1],
         );
+        if std::env::var_os("DROVER_BENCH_BYTES").is_some() {
+            assert!(self.0[count - 1] < WORST, "a frame took longer than {WORST:?}");
+        }
     }
 }
 

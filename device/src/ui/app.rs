@@ -8,7 +8,7 @@ use egui::{Align, Button, CentralPanel, Context, Id, Label, Layout, Modal, Panel
 use gui_kit::link::{Connection, age};
 use gui_kit::text::{Texts, fill};
 use gui_kit::theme::{Palette, space, title};
-use gui_kit::widgets::{connection_notice, danger_button, empty_state};
+use gui_kit::widgets::{connection_notice, danger_button, empty_state, follow_focus};
 use mtls::Clock;
 
 use super::model::{Asked, Model, Page};
@@ -95,6 +95,7 @@ impl App for DeviceWindow {
                 .auto_shrink(false)
                 .id_salt(self.model.page as u8)
                 .show(ui, |ui| {
+                    follow_focus(ui);
                     let age = age(view.read_at);
                     if connection_notice(ui, &words.service, &view.connection, age) {
                         self.model.try_now = true;
@@ -143,6 +144,7 @@ fn tabs(ui: &mut Ui, words: &Words, model: &mut Model) {
         ScrollArea::horizontal()
             .auto_shrink([false, true])
             .show(ui, |ui| {
+                follow_focus(ui);
                 ui.horizontal(|ui| {
                     ui.spacing_mut().item_spacing.x = space::XS;
                     ui.spacing_mut().button_padding.x = 6.0;

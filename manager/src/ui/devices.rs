@@ -6,7 +6,9 @@ use egui::{Frame, Grid, Panel, RichText, ScrollArea, TextEdit, Ui};
 use gui_kit::format;
 use gui_kit::text::fill;
 use gui_kit::theme::{self, Palette, card, space};
-use gui_kit::widgets::{Notice, Tone, danger_button, empty_state, pill, primary_button, secret_field};
+use gui_kit::widgets::{
+    Notice, Tone, danger_button, empty_state, follow_focus, pill, primary_button, secret_field,
+};
 use protocol::control::{DeviceRow, ManagerRequest};
 use protocol::device::{Activity, ComponentState};
 use protocol::{Name, NameError, Outcome, Secret};
@@ -96,6 +98,7 @@ impl Desk {
                     card(ui.visuals()).show(ui, |ui| {
                         ui.set_min_size(ui.available_size());
                         ScrollArea::vertical().auto_shrink([false, false]).show(ui, |ui| {
+                            follow_focus(ui);
                             details(ui, &row, now, words, dialog);
                         });
                     });

@@ -4,7 +4,7 @@ use egui::{Id, Modal, RichText, ScrollArea, TextEdit, Ui};
 use gui_kit::format;
 use gui_kit::text::{Kit, fill};
 use gui_kit::theme::{Palette, space, title};
-use gui_kit::widgets::{danger_button, primary_button, secret_field};
+use gui_kit::widgets::{danger_button, follow_focus, primary_button, secret_field};
 use protocol::control::{AddedDevice, ManagerRequest, ReleaseRow};
 use protocol::{Name, Secret};
 use release::{Component, Version};
@@ -97,7 +97,9 @@ impl Dialog {
                 .max_height(screen.y - 80.0)
                 // Scrolls only where the screen is too small, not where the dialog was smaller a frame ago.
                 .min_scrolled_height(screen.y - 80.0)
-                .show(ui, |ui| match self {
+                .show(ui, |ui| {
+                    follow_focus(ui);
+                    match self {
                     Self::Delete {
                         name,
                         password,
@@ -110,7 +112,7 @@ impl Dialog {
                         reason,
                     } => resume(ui, &kit, (component, version, reason), commands),
                     Self::Code(code) => show_code(ui, &kit, code, commands.words),
-                })
+                }})
                 .inner
         });
         // The code is shown once: a click beside it, such as on a passing note, must not lose it.

@@ -7,7 +7,9 @@ use egui_plot::{Line, Plot, PlotPoints};
 use gui_kit::format;
 use gui_kit::text::fill;
 use gui_kit::theme::{self, Palette, card, space};
-use gui_kit::widgets::{EventList, Meter, Notice, Tone, empty_state, meter, pill, primary_button};
+use gui_kit::widgets::{
+    EventList, Meter, Notice, Tone, empty_state, follow_focus, meter, pill, primary_button,
+};
 use protocol::control::{ManagerRequest, ManagerStatus, ReleaseRow};
 use tuf::UnixTime;
 
@@ -34,6 +36,7 @@ pub(super) fn show(
     let status = &snapshot.status;
     let view = ui.available_height();
     ScrollArea::vertical().auto_shrink([false, false]).show(ui, |ui| {
+        follow_focus(ui);
         let top = ui.cursor().top();
         notices(ui, status, now, dialog, commands.words);
         if ui.available_width() >= WIDE {

@@ -143,6 +143,10 @@ async fn ten_thousand_devices_are_sorted_filtered_and_walked() {
         costs[costs.len() * 99 / 100],
         costs[costs.len() - 1],
     );
+    // The goal is an optimised build's: `scripts/bench-windows` asks for it.
+    if std::env::var_os("DROVER_BENCH_BYTES").is_some() {
+        assert!(costs[costs.len() * 99 / 100] < std::time::Duration::from_millis(8));
+    }
     fill_in(&mut window, "Filter", "pump-0421");
     window.run_steps(2);
     window.get_by_label("10 of 10000 devices");
