@@ -46,7 +46,7 @@ struct Port {
 
 /// The routes of the joining port.
 pub(crate) fn routes(gateway: Arc<Gateway>) -> Router {
-    Router::new()
+    let router = Router::new()
         .route(ENROLL, post(enroll))
         .fallback(|| async { Refusal::new(StatusCode::NOT_FOUND, "not-found", "devices join at /v1/enroll") })
         .layer(from_fn_with_state(ports::Port::Joining, ports::listed))
@@ -57,7 +57,8 @@ pub(crate) fn routes(gateway: Arc<Gateway>) -> Router {
                 limits::ENROLL_WRONG,
                 limits::RATE_BUCKETS,
             ))),
-        })
+        });
+    ports::with_headers(router)
 }
 
 async fn enroll(State(port): State<Port>, peer: Peer, Body(ask): Body<Enroll>) -> Result<Response, Refusal> {

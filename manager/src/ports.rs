@@ -3,12 +3,14 @@
 //! A request that is in neither is answered as if nothing were there, also where somebody has written a handler for it
 //! and forgot the list.
 
+use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::{Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode, header};
 use protocol::device::{EVENTS, HELLO, PROGRESS, RENEW, REPORTS};
 use protocol::enroll::ENROLL;
+use tower_http::set_header::SetResponseHeaderLayer;
 
 use crate::sender::Refusal;
 
@@ -86,11 +88,20 @@ fn refused(port: Port, request: &Request) -> Option<Refusal> {
     Some(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method", message))
 }
 
+/// Says with every answer that it is for no cache, for no guess at what it is, and for no other site: what devices get
+/// is not for browsers, and an enrolment's answer holds a token.
+pub(crate) fn with_headers(router: Router) -> Router {
+    let fixed = |name, value| SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value));
+    router
+        .layer(fixed(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .layer(fixed(header::REFERRER_POLICY, "no-referrer"))
+        .layer(fixed(header::CACHE_CONTROL, "no-store"))
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
-    use axum::Router;
     use axum::body::Body;
     use axum::middleware::from_fn_with_state;
     use axum::routing::get;

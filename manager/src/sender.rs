@@ -83,7 +83,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
 
 /// The routes of the device port.
 pub(crate) fn routes(gateway: Arc<Gateway>) -> Router {
-    Router::new()
+    let router = Router::new()
         .route(device::HELLO, post(hello))
         .route(device::EVENTS, get(events))
         .route("/v1/metadata/{name}", get(metadata))
@@ -101,7 +101,8 @@ pub(crate) fn routes(gateway: Arc<Gateway>) -> Router {
         .layer(middleware::from_fn_with_state(Port::Devices, ports::listed))
         .layer(middleware::from_fn_with_state(gateway.clone(), authenticate))
         .layer(DefaultBodyLimit::max(MAX_DEVICE_BODY))
-        .with_state(gateway)
+        .with_state(gateway);
+    ports::with_headers(router)
 }
 
 /// Certificate (checked by TLS), list and token; on every request, in memory, because a connection outlives a

@@ -194,6 +194,21 @@ async fn ask(
     }
     let response = request.send().await?;
     let status = response.status().as_u16();
+    let header = |name: &str| {
+        response
+            .headers()
+            .get(name)
+            .map(|value| value.to_str().unwrap().to_owned())
+    };
+    assert_eq!(
+        header("x-content-type-options").as_deref(),
+        Some("nosniff"),
+        "{url}"
+    );
+    assert_eq!(header("referrer-policy").as_deref(), Some("no-referrer"), "{url}");
+    // An event stream has its own word for it.
+    let kept = header("cache-control").unwrap_or_default();
+    assert!(["no-store", "no-cache"].contains(&kept.as_str()), "{url}: {kept}");
     // A stream does not end; what is refused says why.
     let code = if status < 400 {
         String::new()
