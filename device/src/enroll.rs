@@ -239,6 +239,7 @@ fn write_settings(layout: &Layout, request: &Joining, enrolled: &Enrolled) -> an
         Settings::new(String::new())
     };
     settings.manager = reachable(&enrolled.manager, &request.code.address)?;
+    settings.joining = Some(request.code.address.clone());
     if !request.components.is_empty() {
         settings.components.clone_from(&request.components);
     }

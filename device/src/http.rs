@@ -9,6 +9,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use mtls::EXPORTER_LENGTH;
 use mtls::dial::{DialError, dial};
 use rustls::ClientConfig;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -58,6 +59,7 @@ struct Connection {
     _driver: Driver,
     /// The configuration it was made with: a renewed certificate makes a new connection.
     tls: Arc<ClientConfig>,
+    exporter: [u8; EXPORTER_LENGTH],
 }
 
 /// Drives a connection; dropped, it closes it.
@@ -147,7 +149,11 @@ impl Pool {
     /// # Errors
     /// [`HttpError`].
     pub async fn call_up_to(&self, request: Request<Full<Bytes>>, max: u64) -> Result<Answer, HttpError> {
-        let mut streaming = self.stream(request).await?;
+        let streaming = self.stream(request).await?;
+        self.read(streaming, max).await
+    }
+
+    async fn read(&self, mut streaming: Streaming, max: u64) -> Result<Answer, HttpError> {
         let whole = async {
             let mut body = Vec::new();
             while let Some(bytes) = streaming.next().await? {
@@ -213,6 +219,26 @@ impl Pool {
         }
     }
 
+    /// Sends a request that is made for its channel, which is a new one: `make` gets its TLS exporter value. Reads the
+    /// answer, at most `max` bytes.
+    ///
+    /// # Errors
+    /// [`HttpError`], also from `make`.
+    pub async fn call_bound(
+        &self,
+        make: impl FnOnce(&[u8; EXPORTER_LENGTH]) -> Result<Request<Full<Bytes>>, HttpError> + Send,
+        max: u64,
+    ) -> Result<Answer, HttpError> {
+        let connection = self.dial().await?;
+        let request = make(&connection.exporter)?;
+        let streaming = self.send(connection, request, None).await?;
+        let answer = self.read(streaming, max).await?;
+        if answer.body.len() as u64 > max {
+            return Err(HttpError::TooLong(max));
+        }
+        Ok(answer)
+    }
+
     async fn take_idle(&self) -> Option<Connection> {
         let mut kept = self.idle.take()?;
         let ready = Arc::ptr_eq(&kept.tls, &self.tls.get()) && kept.sender.ready().await.is_ok();
@@ -222,6 +248,7 @@ impl Pool {
     async fn dial(&self) -> Result<Connection, HttpError> {
         let tls = self.tls.get();
         let dialled = dial(&self.host, self.port, Arc::clone(&tls), DIAL_TIME).await?;
+        let exporter = dialled.exporter;
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(MAX_BUFFER)
             .handshake(TokioIo::new(dialled.stream))
@@ -235,6 +262,7 @@ impl Pool {
             sender,
             _driver: driver,
             tls,
+            exporter,
         })
     }
 

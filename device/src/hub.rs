@@ -70,6 +70,12 @@ pub struct Hub {
     pub cut: watch::Sender<Option<CutOff>>,
     /// Where the certificate ends.
     pub certificate_until: Shared<Option<UnixTime>>,
+    /// Whether the manager has refused the certificate because it has run out, whatever this machine's clock says.
+    pub(crate) expired: Shared<bool>,
+    /// Rung when [`Self::expired`] is set.
+    pub(crate) renewal_due: Notify,
+    /// Rung when there is a new certificate.
+    pub(crate) renewed: Notify,
     /// Whether a refresh of the metadata is under way.
     pub refreshing: Shared<bool>,
     /// Room for disk work that may take long.

@@ -27,6 +27,7 @@ use crate::trust::{TrustFault, chain};
 pub async fn keep(hub: Arc<Hub>) {
     let mut wait = BackOff::new(BACK_OFF_BASE, BACK_OFF_CAP);
     loop {
+        let shown = hub.certificate_until.get();
         let outcome = if hub.settings.events {
             follow(&hub, &mut wait).await
         } else {
@@ -38,7 +39,13 @@ pub async fn keep(hub: Arc<Hub>) {
             .retry_after()
             .map_or(pause, |asked| asked.min(BACK_OFF_CAP).max(pause));
         disconnected(&hub, &error);
-        sleep(pause).await;
+        // Said of the certificate that was shown; a new one may have come meanwhile.
+        if mtls::peer_says_expired(&error) && shown == hub.certificate_until.get() {
+            hub.expired.set(true);
+            hub.renewal_due.notify_one();
+        }
+        // With a new certificate there is a reason to try again before.
+        timeout(pause, hub.renewed.notified()).await.ok();
     }
 }
 

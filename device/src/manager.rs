@@ -8,11 +8,12 @@ use http_body_util::Full;
 use protocol::device::{
     EVENTS, HELLO, Hello, METADATA, PROGRESS, Problem, RENEW, REPORTS, ReportsTaken, TARGETS, Welcome,
 };
-use protocol::enroll::{Enrolled, Renew};
-use protocol::{Event, Secret, SignedReport};
+use protocol::enroll::{Enrolled, RENEW_EXPIRED, Renew, RenewExpired};
+use protocol::{Event, Name, Secret, SignedReport};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tuf::Digest;
+use zeroize::Zeroizing;
 
 use crate::http::{Answer, HttpError, Pool, Streaming};
 use crate::limits::MAX_ANSWER;
@@ -153,6 +154,39 @@ impl Manager {
     /// [`ManagerError`].
     pub async fn renew(&self, renew: &Renew) -> Result<Enrolled, ManagerError> {
         read(&self.post(RENEW, renew).await?)
+    }
+
+    /// Asks for a new certificate for the same key at the joining port, whose pool `joining` is: for when the old one
+    /// has run out. `sign` signs with the enrolled key.
+    ///
+    /// # Errors
+    /// [`ManagerError`].
+    pub async fn renew_expired(
+        &self,
+        joining: &Pool,
+        device: Name,
+        csr: String,
+        sign: impl FnOnce(&[u8]) -> Option<Vec<u8>> + Send,
+    ) -> Result<Enrolled, ManagerError> {
+        let token = self.token.clone();
+        let make = move |exporter: &[u8; mtls::EXPORTER_LENGTH]| {
+            let proof = sign(&RenewExpired::message(exporter, &csr)).unwrap_or_default();
+            let ask = RenewExpired {
+                device,
+                token,
+                csr,
+                proof: hex::encode(proof),
+            };
+            // A plain structure: it has a JSON form.
+            let body = Zeroizing::new(serde_json::to_vec(&ask).unwrap_or_default());
+            Request::builder()
+                .method(Method::POST)
+                .uri(RENEW_EXPIRED)
+                .header(header::CONTENT_TYPE, "application/json")
+                .body(Full::new(Bytes::copy_from_slice(&body)))
+                .map_err(HttpError::from)
+        };
+        read(&check(joining.call_bound(make, MAX_ANSWER).await?)?)
     }
 
     async fn post<T: Serialize + ?Sized>(&self, path: &str, value: &T) -> Result<Answer, ManagerError> {

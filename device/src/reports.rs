@@ -70,16 +70,22 @@ impl ReportKey {
         })
     }
 
+    /// A signature (ASN.1 DER) over these bytes. They begin with the context of what is signed, so that a signature of
+    /// one thing is none of another.
+    ///
+    /// # Errors
+    /// [`ReportFault::Key`].
+    pub fn signature(&self, message: &[u8]) -> Result<Vec<u8>, ReportFault> {
+        let signature = self.pair.sign(&SystemRandom::new(), message);
+        Ok(signature.map_err(|_| ReportFault::Key)?.as_ref().to_vec())
+    }
+
     fn sign(&self, report: String) -> Result<SignedReport, ReportFault> {
-        let message = SignedReport::message(&report);
-        let signature = self
-            .pair
-            .sign(&SystemRandom::new(), &message)
-            .map_err(|_| ReportFault::Key)?;
+        let signature = self.signature(&SignedReport::message(&report))?;
         Ok(SignedReport {
             report,
             key: self.fingerprint,
-            signature: hex::encode(signature.as_ref()),
+            signature: hex::encode(signature),
         })
     }
 }

@@ -14,6 +14,9 @@ use crate::limits::MAX_SETTINGS;
 pub struct Settings {
     /// `host:port` where the manager serves devices.
     pub manager: String,
+    /// `host:port` of the manager's joining port, where a certificate that has run out is renewed; none: it cannot be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joining: Option<String>,
     /// Components this device runs; `*` stands for all that it is ordered to.
     #[serde(default = "everything")]
     pub components: Vec<String>,
@@ -74,6 +77,7 @@ impl Settings {
     pub fn new(manager: String) -> Self {
         Self {
             manager,
+            joining: None,
             components: everything(),
             hardware: Vec::new(),
             events: true,

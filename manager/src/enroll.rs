@@ -15,7 +15,9 @@ use http::StatusCode;
 use mtls::CertificateDer;
 use mtls::serve::Peer;
 use protocol::control::ListChange;
-use protocol::enroll::{ENROLL, Enroll, EnrollCode, Enrolled, Renew};
+use protocol::enroll::{
+    ENROLL, Enroll, EnrollCode, Enrolled, GRACE_SECONDS, RENEW_EXPIRED, Renew, RenewExpired,
+};
 use protocol::{Name, Secret};
 use rusqlite::{OptionalExtension as _, params};
 use rustls_pki_types::pem::PemObject as _;
@@ -48,6 +50,7 @@ struct Port {
 pub(crate) fn routes(gateway: Arc<Gateway>) -> Router {
     let router = Router::new()
         .route(ENROLL, post(enroll))
+        .route(RENEW_EXPIRED, post(renew_expired))
         .fallback(|| async { Refusal::new(StatusCode::NOT_FOUND, "not-found", "devices join at /v1/enroll") })
         .layer(from_fn_with_state(ports::Port::Joining, ports::listed))
         .layer(DefaultBodyLimit::max(limits::ENROLL_BODY))
@@ -63,10 +66,7 @@ pub(crate) fn routes(gateway: Arc<Gateway>) -> Router {
 
 async fn enroll(State(port): State<Port>, peer: Peer, Body(ask): Body<Enroll>) -> Result<Response, Refusal> {
     let gateway = &port.gateway;
-    let address = match peer.addr.ip() {
-        IpAddr::V4(ip) => ip.to_string(),
-        IpAddr::V6(ip) => format!("{:x?}", &ip.segments()[..4]),
-    };
+    let address = place(&peer);
     match join(gateway, &ask).await {
         Ok(enrolled) => {
             gateway.journal.clear_stranger(&address);
@@ -90,6 +90,88 @@ async fn enroll(State(port): State<Port>, peer: Peer, Body(ask): Body<Enroll>) -
             Err(refusal)
         }
     }
+}
+
+/// Whom wrong tries are counted for: an IPv4 address, or the first half of an IPv6 one.
+fn place(peer: &Peer) -> String {
+    match peer.addr.ip() {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("{:x?}", &ip.segments()[..4]),
+    }
+}
+
+/// A new certificate for a device that was off while its old one ran out. Its token is a secret of 256 bits: whoever
+/// does not have it is a stranger, under whatever name he comes.
+async fn renew_expired(
+    State(port): State<Port>,
+    peer: Peer,
+    Body(ask): Body<RenewExpired>,
+) -> Result<Response, Refusal> {
+    let gateway = &port.gateway;
+    let address = place(&peer);
+    let known = gateway.fleet.enrolment(&ask.device);
+    let tag = known.as_ref().map_or(&[][..], |enrolment| &enrolment.token);
+    // Computed for an unknown name too.
+    let right = gateway.pepper.is(Use::Token, &ask.token, tag);
+    let Some(enrolment) = known.filter(|enrolment| right && enrolment.key.is_some()) else {
+        return Err(port.stranger(&address).await);
+    };
+    let renewed = match late(gateway, &ask, &peer, &enrolment).await {
+        Ok(renewed) => renewed,
+        Err(refusal) => {
+            let text = format!(
+                "{} could not renew its certificate from {address}: {}",
+                ask.device, refusal.1.message
+            );
+            let refused = "manager.device.renewal-refused";
+            gateway
+                .journal
+                .message_sparsely(gateway.now(), Level::Warning, refused, &text);
+            return Err(refusal);
+        }
+    };
+    gateway.journal.clear_stranger(&address);
+    let text = format!(
+        "{} has renewed its expired certificate from {address}",
+        ask.device
+    );
+    gateway
+        .journal
+        .message(gateway.now(), Level::Info, "manager.device.renewed", text);
+    Ok(Json(renewed).into_response())
+}
+
+/// The checks behind the token.
+async fn late(
+    gateway: &Arc<Gateway>,
+    ask: &RenewExpired,
+    peer: &Peer,
+    enrolment: &Enrolment,
+) -> Result<Enrolled, Refusal> {
+    if !gateway.quotas.greeting(&ask.device) {
+        return Err(Refusal::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "slow-down",
+            "this device asks too often: try again later",
+        ));
+    }
+    let over = |until: UnixTime| gateway.now() > until.plus_seconds(GRACE_SECONDS);
+    if enrolment.certificate_until.is_none_or(over) {
+        return Err(Refusal::new(
+            StatusCode::FORBIDDEN,
+            "too-late",
+            "the certificate has run out more than a year ago: ask the operator for a new code and enrol again",
+        ));
+    }
+    let issued = issue(gateway, &ask.device, &ask.csr)?;
+    if !ask.proves(&issued.public_key, &peer.exporter) {
+        return Err(Refusal::new(
+            StatusCode::FORBIDDEN,
+            "no-proof",
+            "the proof of the key does not fit this connection",
+        ));
+    }
+    hand_out(gateway, &ask.device, enrolment.key, issued).await
 }
 
 /// Why a device does not join.
@@ -277,6 +359,7 @@ async fn wrong_password(gateway: &Gateway, name: &Name) -> Result<(), DatabaseEr
 struct Certificate {
     chain: String,
     key: Digest,
+    public_key: Vec<u8>,
     until: UnixTime,
 }
 
@@ -295,10 +378,16 @@ fn issue(gateway: &Gateway, name: &Name, csr: &str) -> Result<Certificate, Refus
         .map_err(|error| bad(&error))?;
     let leaf = CertificateDer::from_pem_slice(chain.as_bytes()).map_err(|error| internal(&error))?;
     let key = mtls::key_fingerprint(&leaf).map_err(|error| internal(&error))?;
+    let public_key = mtls::public_key_of(&leaf).map_err(|error| internal(&error))?;
     let until = mtls::validity_of(&leaf)
         .map_err(|error| internal(&error))?
         .not_after;
-    Ok(Certificate { chain, key, until })
+    Ok(Certificate {
+        chain,
+        key,
+        public_key,
+        until,
+    })
 }
 
 /// A new certificate for the enrolled key, over the device's authenticated connection.
@@ -309,6 +398,16 @@ pub(crate) async fn renew(
     renew: &Renew,
 ) -> Result<Enrolled, Refusal> {
     let issued = issue(gateway, name, &renew.csr)?;
+    hand_out(gateway, name, key, issued).await
+}
+
+/// Notes and gives a renewed certificate, for the enrolled key only.
+async fn hand_out(
+    gateway: &Arc<Gateway>,
+    name: &Name,
+    key: Option<Digest>,
+    issued: Certificate,
+) -> Result<Enrolled, Refusal> {
     if Some(issued.key) != key {
         return Err(Refusal::new(
             StatusCode::FORBIDDEN,

@@ -9,7 +9,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, Method, StatusCode, header};
 use protocol::device::{EVENTS, HELLO, PROGRESS, RENEW, REPORTS};
-use protocol::enroll::ENROLL;
+use protocol::enroll::{ENROLL, RENEW_EXPIRED};
 use tower_http::set_header::SetResponseHeaderLayer;
 
 use crate::sender::Refusal;
@@ -40,10 +40,11 @@ const fn route(port: Port, method: &'static str, path: &'static str) -> Route {
     Route { port, method, path }
 }
 
-/// What anybody may ask, without a certificate: the joining port's one question, whose answer wants a code and a
-/// password, and the figures, which never leave the machine.
+/// What anybody may ask, without a certificate: the joining port's two questions, of which one wants a code and a
+/// password and the other a token and a proof of the key, and the figures, which never leave the machine.
 pub const PUBLIC_ROUTES: &[Route] = &[
     route(Port::Joining, "POST", ENROLL),
+    route(Port::Joining, "POST", RENEW_EXPIRED),
     route(Port::Metrics, "GET", "/metrics"),
 ];
 

@@ -34,7 +34,7 @@ pub use clock::{Clock, FlooredClock, SystemClock, since_boot, stamp};
 pub use config::{ClientAuth, client_config, pinned_client_config, server_config};
 pub use credentials::{Credentials, Error, SiteCa};
 pub use identity::{IdentityError, Validity, identity_of, key_fingerprint, public_key_of, validity_of};
-pub use refusal::Refusal;
+pub use refusal::{Refusal, peer_says_expired};
 pub use roles::{Issuer, ROLES, RoleRule, rule};
 
 // What users of this crate need to name the results.

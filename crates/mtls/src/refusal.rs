@@ -151,6 +151,29 @@ fn roles(accepted: &[Role]) -> String {
         .join(", ")
 }
 
+/// Whether the peer has refused us because our certificate has run out: in TLS 1.3 (RFC 8446, section 4.4.2.4) the
+/// handshake is over for us by then, and its alert ends the first answer.
+#[must_use]
+pub fn peer_says_expired(error: &(dyn StdError + 'static)) -> bool {
+    const EXPIRED: AlertDescription = AlertDescription::CertificateExpired;
+    let mut next = Some(error);
+    while let Some(error) = next {
+        // An `io::Error` hides what it carries from `source`.
+        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        let tls = inner
+            .and_then(|inner| inner.downcast_ref())
+            .or_else(|| error.downcast_ref::<rustls::Error>());
+        if matches!(tls, Some(rustls::Error::AlertReceived(EXPIRED))) {
+            return true;
+        }
+        if let Some(Refusal::ByPeer(words)) = error.downcast_ref::<Refusal>() {
+            return *words == alert_words(EXPIRED);
+        }
+        next = error.source();
+    }
+    false
+}
+
 fn alert_words(alert: AlertDescription) -> String {
     match alert {
         AlertDescription::CertificateExpired => "our certificate has expired or is not valid yet".to_owned(),

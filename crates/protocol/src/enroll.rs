@@ -1,11 +1,12 @@
 //! Joining a site: the enrolment port speaks TLS without client certificates.
 //!
-//! `POST /v1/enroll` [`Enroll`] → [`Enrolled`]. The device checks the manager by the fingerprint of the
+//! `POST /v1/enroll` [`Enroll`] → [`Enrolled`]; `POST /v1/renew-expired` [`RenewExpired`] → [`Enrolled`]. The device checks the manager by the fingerprint of the
 //! site's root certificate that stands in the code; the manager checks the device by code and password.
 
 use std::fmt;
 use std::str::FromStr;
 
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use serde::{Deserialize, Serialize};
 use tuf::Digest;
 
@@ -13,6 +14,10 @@ use crate::{Name, Secret};
 
 /// Path of [`Enroll`].
 pub const ENROLL: &str = "/v1/enroll";
+/// Path of [`RenewExpired`].
+pub const RENEW_EXPIRED: &str = "/v1/renew-expired";
+/// How long after its end a certificate is renewed without a new code, seconds: a year.
+pub const GRACE_SECONDS: i64 = 365 * 86_400;
 
 /// What an operator hands to the person at the device: where to dial, whom to trust, a one-time secret.
 ///
@@ -102,6 +107,43 @@ pub struct Enroll {
 pub struct Renew {
     /// PKCS#10 request, PEM, by the enrolled key.
     pub csr: String,
+}
+
+/// A device whose certificate has run out, at most [`GRACE_SECONDS`] ago, asks for a new one.
+///
+/// It cannot show the old one in the handshake any more. It shows its token, and proves its key with a signature that
+/// fits this one channel.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RenewExpired {
+    /// Its name; the certificate's name comes from the manager's list.
+    pub device: Name,
+    /// The token from its enrolment.
+    pub token: Secret,
+    /// PKCS#10 request, PEM, by the enrolled key.
+    pub csr: String,
+    /// ECDSA P-256 with SHA-256 (ASN.1 DER) by the enrolled key over [`RenewExpired::message`], in hexadecimal.
+    pub proof: String,
+}
+
+impl RenewExpired {
+    /// What is signed begins with these bytes, so that the same key's other signatures never fit.
+    pub const CONTEXT: &'static [u8] = b"drover renewal after expiry v1\n";
+
+    /// The bytes to sign: context, the channel's TLS exporter value (RFC 8446, section 7.5), the request.
+    #[must_use]
+    pub fn message(exporter: &[u8; 32], csr: &str) -> Vec<u8> {
+        [Self::CONTEXT, exporter, csr.as_bytes()].concat()
+    }
+
+    /// Whether whoever sent this over the channel with this exporter value has the key (uncompressed P-256 point).
+    #[must_use]
+    pub fn proves(&self, public_key: &[u8], exporter: &[u8; 32]) -> bool {
+        hex::decode(&self.proof).is_ok_and(|proof| {
+            UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, public_key)
+                .verify(&Self::message(exporter, &self.csr), &proof)
+                .is_ok()
+        })
+    }
 }
 
 /// What a device gets.

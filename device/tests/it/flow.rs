@@ -342,6 +342,30 @@ async fn a_certificate_past_two_thirds_of_its_life_is_renewed() {
 }
 
 #[tokio::test]
+async fn a_device_that_was_off_while_its_certificate_ran_out_gets_a_new_one() {
+    let site = Site::new().await;
+    *site.manager.device_life.lock().unwrap() = -40 * 86_400;
+    site.enrolled().await;
+    let before = std::fs::read(site.layout().chain()).unwrap();
+    let key = std::fs::read(site.layout().key()).unwrap();
+    let agent = site.agent().await;
+    wait_for("a new certificate", || {
+        (std::fs::read(site.layout().chain()).unwrap() != before).then_some(())
+    })
+    .await;
+    let first = script("1.0.0", 1);
+    site.publish(&first, &good("1.0.0"), None);
+    site.ends_with(&first, Outcome::Committed).await;
+    assert_eq!(site.manager.late.lock().unwrap().len(), 1);
+    assert_eq!(
+        std::fs::read(site.layout().key()).unwrap(),
+        key,
+        "the key stays: it is what the device is known by"
+    );
+    agent.stop().await;
+}
+
+#[tokio::test]
 async fn another_authors_root_is_refused_before_the_code_is_used() {
     let site = Site::new().await;
     let layout = site.enrolled().await;

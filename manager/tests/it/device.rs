@@ -20,6 +20,8 @@ pub(crate) struct Device {
     pub(crate) name: String,
     pub(crate) token: String,
     pub(crate) credentials: Credentials,
+    /// Its key, PEM.
+    pub(crate) key: String,
     pub(crate) http: Client,
     pub(crate) boot: String,
 }
@@ -89,6 +91,7 @@ impl Device {
             name: device.to_owned(),
             token: token.to_owned(),
             credentials,
+            key: key.to_owned(),
             http: client(tls),
             boot: format!("boot-of-{device}"),
         }

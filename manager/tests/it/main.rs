@@ -11,6 +11,7 @@ mod access;
 mod backup;
 mod device;
 mod fetch;
+mod late;
 mod mirror;
 mod quotas;
 mod releases;

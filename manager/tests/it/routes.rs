@@ -11,8 +11,8 @@ use protocol::enroll::Renew;
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 
-use crate::device::{Device, client, code, enroll};
-use crate::site::{Gateway, PASSWORD, Site, name, now};
+use crate::device::{Device, client};
+use crate::site::{Gateway, Site, name, now};
 
 /// What the device port has for somebody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,15 +59,6 @@ fn showing(site: &Site, issued: Option<&Issued>) -> Client {
 fn device_authority(site: &Site) -> DeviceAuthority {
     let read = |file: &str| std::fs::read_to_string(site.folder().join(file)).unwrap();
     DeviceAuthority::load(&read("device-ca.pem"), &read("device-ca-key.pem")).unwrap()
-}
-
-/// Puts a device on the list and enrols it; the key comes back too.
-async fn join(site: &Site, gateway: &Gateway, device: &str) -> (Device, String) {
-    let code = code(&gateway.add(device).await);
-    let key = certs::new_key().unwrap().to_string();
-    let enrolled = enroll(gateway, &code, PASSWORD, &key).await.unwrap();
-    let joined = Device::with(site, device, &key, &enrolled.chain, enrolled.token.reveal());
-    (joined, key)
 }
 
 /// Everybody: no certificate, each role of this site and of a stranger who calls himself the same, and devices. Whoever
@@ -126,8 +117,8 @@ async fn everybody(site: &Site, gateway: &Gateway, pump: &Device) -> Vec<Visitor
         })
         .collect();
 
-    let (valve, _) = join(site, gateway, "valve").await;
-    let (gone, _) = join(site, gateway, "gone").await;
+    let valve = Device::join(site, gateway, "valve").await;
+    let gone = Device::join(site, gateway, "gone").await;
     gone.hello(gateway).await;
     gateway.delete("gone").await;
     for (what, device, token, standing) in [
@@ -170,7 +161,7 @@ fn handled(route: &Route, pump: &Device, csr: &str) -> (String, Value, u16, &'st
             (route.path, serde_json::to_value(renew).unwrap(), 200, "")
         }
         // Read and found wanting: nobody joins here.
-        ("POST", "/v1/enroll") => (route.path, json!({}), 422, "malformed"),
+        ("POST", "/v1/enroll" | "/v1/renew-expired") => (route.path, json!({}), 422, "malformed"),
         ("GET", "/metrics") => (route.path, Value::Null, 200, ""),
         other => panic!("a new route needs its answer here: {other:?}"),
     };
@@ -225,8 +216,8 @@ async fn every_route_answers_everybody_as_the_lists_say() {
     let mut site = Site::new(1).await;
     site.publish("1.0");
     let gateway = site.start().await;
-    let (pump, key) = join(&site, &gateway, "pump").await;
-    let csr = certs::request(&key).unwrap();
+    let pump = Device::join(&site, &gateway, "pump").await;
+    let csr = certs::request(&pump.key).unwrap();
     let everybody = everybody(&site, &gateway, &pump).await;
     let routes: Vec<&Route> = PUBLIC_ROUTES.iter().chain(DEVICE_ROUTES).collect();
     let has = |port: Port, method: &str, path: &str| {
@@ -276,8 +267,8 @@ async fn every_route_answers_everybody_as_the_lists_say() {
 async fn the_port_of_figures_has_figures_only() {
     let site = Site::new(1).await;
     let gateway = site.start().await;
-    let (pump, key) = join(&site, &gateway, "pump").await;
-    let csr = certs::request(&key).unwrap();
+    let pump = Device::join(&site, &gateway, "pump").await;
+    let csr = certs::request(&pump.key).unwrap();
     let http = showing(&site, None);
     for route in PUBLIC_ROUTES.iter().chain(DEVICE_ROUTES) {
         let (path, body, status, _) = handled(route, &pump, &csr);
