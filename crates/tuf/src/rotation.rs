@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use crate::envelope::Envelope;
-use crate::schema::{Metadata, Root};
+use crate::schema::{Metadata, RoleKeys, Root};
 use crate::state::Held;
-use crate::{Error, Limits, TrustedState};
+use crate::{Error, Limits, Role, TrustedState};
 
 impl TrustedState {
     /// Takes the next root: signed by the old threshold and its own, exactly one version up. Returns its version.
@@ -34,27 +34,23 @@ impl TrustedState {
             });
         }
         self.floors.accept_root(&new);
-        if old.timestamp.digest() != new.timestamp.digest() {
-            self.timestamp = None;
-        }
-        if old.snapshot.digest() != new.snapshot.digest() {
-            self.snapshot = None;
-        }
-        // Targets stay as long as the new root's keys vouch for them.
-        self.targets = self.targets.take().and_then(|held| {
-            let raw = held.raw.as_bytes();
-            let limits = Limits::of_own_state();
-            let again = Held::verify(
-                raw,
-                "targets.json",
-                &limits,
-                &new.targets,
-                &new.keys,
-                "the new root",
-            );
-            again.ok().map(Arc::new)
-        });
+        // Files stay as long as the new root's keys vouch for them; timestamp and snapshot only under the same key set.
+        let same = |role| old.role(role).map(RoleKeys::digest) == new.role(role).map(RoleKeys::digest);
+        self.timestamp =
+            vouched(self.timestamp.take(), &Role::Timestamp, &new).filter(|_| same(&Role::Timestamp));
+        self.snapshot =
+            vouched(self.snapshot.take(), &Role::Snapshot, &new).filter(|_| same(&Role::Snapshot));
+        self.targets = vouched(self.targets.take(), &Role::Targets, &new);
         self.root = Arc::new(held);
         Ok(new.version)
     }
+}
+
+/// A file that is held, if a root's keys sign it: the same keyids may stand for a key that the root does not list.
+fn vouched<T: Metadata>(held: Option<Arc<Held<T>>>, role: &Role, root: &Root) -> Option<Arc<Held<T>>> {
+    let (held, keys) = (held?, root.role(role)?);
+    let limits = Limits::of_own_state();
+    let raw = held.raw.as_bytes();
+    let again = Held::verify(raw, &role.file_name(), &limits, keys, &root.keys, "the new root");
+    again.ok().map(Arc::new)
 }

@@ -222,3 +222,27 @@ fn a_threshold_of_people_is_reached_by_any_of_them() {
         "{error}"
     );
 }
+
+#[test]
+fn a_root_without_the_key_that_it_names_leaves_a_state_that_can_be_stored() {
+    for role in [Role::Timestamp, Role::Snapshot, Role::Targets] {
+        let (mut repo, client) = Repo::seen_two();
+        repo.new_root(|root| root, &[]);
+        let id = repo.keys[&role][0].public_key().id().to_string();
+        repo.bend(&Role::Root, |signed| {
+            signed["keys"].as_object_mut().unwrap().remove(&id);
+        });
+        let (client, _) = repo.refused(client);
+        assert_eq!(client.root().version, 2);
+        assert_eq!(client.raw(&role), None, "{role}: nobody vouches for it");
+        let client = TrustedState::from_parts(&client.to_bytes(), Some(&client.floors_bytes())).unwrap();
+        // The next root, with the key again, is the way on; not to anything older.
+        let public = repo.keys[&role][0].public_key();
+        repo.root = repo.files["2.root.json"].clone();
+        repo.new_root(|root| root.set_keys(&role, vec![public], 1), &[]);
+        repo.next_version();
+        repo.publish();
+        let client = repo.refreshed(client);
+        assert_eq!(versions(&client), [3, 3, 3, 3], "{role}");
+    }
+}
