@@ -356,6 +356,8 @@ async fn read_line(lines: &mut (impl AsyncBufRead + Unpin)) -> Result<Option<Vec
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     async fn echo(request: u32) -> Reply {
@@ -462,5 +464,64 @@ mod tests {
         std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).unwrap();
         let error = Server::open(&folder.join("socket")).await.unwrap_err();
         assert!(error.to_string().contains("chmod 700"), "{error}");
+    }
+
+    /// Lines of a client that means harm or is of another version, the last one perhaps without its end.
+    fn lines() -> impl Strategy<Value = Vec<u8>> {
+        let line = prop_oneof![
+            "[0-9]{1,3}".prop_map(String::into_bytes),
+            "\\PC{0,40}".prop_map(String::into_bytes),
+            prop::collection::vec(any::<u8>(), 0..60),
+        ];
+        let end = prop_oneof![9 => Just(&b"\n"[..]), 1 => Just(&b""[..])];
+        prop::collection::vec((line, end), 0..8).prop_map(|lines| {
+            lines
+                .iter()
+                .flat_map(|(line, end)| [line, *end].concat())
+                .collect()
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        #[test]
+        fn whatever_a_client_sends_only_answers_come_back(sent in lines()) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let (_dir, path, _task) = running().await;
+                let (mut read, mut write) = UnixStream::connect(&path).await.unwrap().into_split();
+                // A stream of answers ends the connection, whatever else was asked.
+                let _ = write.write_all(&sent).await;
+                let _ = write.shutdown().await;
+                let mut back = Vec::new();
+                let _ = tokio::io::AsyncReadExt::read_to_end(&mut read, &mut back).await;
+                for line in back.split_inclusive(|byte| *byte == b'\n') {
+                    assert!(serde_json::from_slice::<Answer<serde_json::Value>>(line).is_ok(), "{line:?}");
+                }
+                let mut client = Client::connect(&path, "echo").await.unwrap();
+                assert_eq!(client.call::<u32>(&4).await.unwrap(), 8);
+            });
+        }
+
+        #[test]
+        fn whatever_a_program_sends_its_client_reads_to_the_end(sent in lines()) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let dir = tempfile::tempdir().unwrap();
+                let path = dir.path().join("socket");
+                let listener = UnixListener::bind(&path).unwrap();
+                let mut client = Client::connect(&path, "played").await.unwrap();
+                let (mut stream, _) = listener.accept().await.unwrap();
+                stream.write_all(&sent).await.unwrap();
+                drop(stream);
+                let mut answers = 0;
+                while let Ok(Some(_)) = client.next::<u32>().await {
+                    answers += 1;
+                }
+                // None of these lines is an answer.
+                assert_eq!(answers, 0);
+            });
+        }
     }
 }
