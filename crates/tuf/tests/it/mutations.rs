@@ -68,7 +68,7 @@ fn the_unchanged_files_are_accepted() {
 }
 
 /// Every place in a JSON value, as pointers.
-fn places(value: &Value, at: &str, out: &mut Vec<String>) {
+pub(crate) fn places(value: &Value, at: &str, out: &mut Vec<String>) {
     out.push(at.to_owned());
     match value {
         Value::Object(map) => {
@@ -89,7 +89,7 @@ fn places(value: &Value, at: &str, out: &mut Vec<String>) {
     }
 }
 
-fn replacement() -> impl Strategy<Value = Value> {
+pub(crate) fn replacement() -> impl Strategy<Value = Value> {
     prop_oneof![
         Just(Value::Null),
         Just(json!(true)),
@@ -150,7 +150,14 @@ proptest! {
         places(&signed["signed"], "", &mut all);
         let place = all[at.index(all.len())].clone();
         let keys: Vec<_> = repo.keys[&role].iter().collect();
-        let bytes = crate::repo::forge(&repo.files[file], &keys, |signed| *signed.pointer_mut(&place).unwrap() = new);
+        let bytes = crate::repo::forge(&repo.files[file], &keys, |signed| match (&new, place.rsplit_once('/')) {
+            // Nothing at all, where there is something to be a part of.
+            (Value::Null, Some((above, name))) if signed.pointer(above).is_some_and(Value::is_object) => {
+                let name = name.replace("~1", "/").replace("~0", "~");
+                signed.pointer_mut(above).unwrap().as_object_mut().unwrap().remove(&name);
+            }
+            _ => *signed.pointer_mut(&place).unwrap() = new,
+        });
         let (state, _) = refresh_with(file, &bytes);
         let held = versions(&state);
         prop_assert!(held[0] >= 1 && (held[1] == 0 || held[1] >= 2), "{:?}", held);

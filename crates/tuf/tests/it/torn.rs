@@ -1,8 +1,12 @@
 //! Stored state after a power cut or a hand on the disk: damage is an error, and nothing older comes back.
 
-use proptest::prelude::*;
-use tuf::{Attack, Error, Role, TrustedState};
+use std::sync::LazyLock;
 
+use proptest::prelude::*;
+use serde_json::Value;
+use tuf::{Attack, Digest, Error, Limits, Role, TrustedState};
+
+use crate::mutations::{places, replacement};
 use crate::repo::{NOW, Repo, versions};
 
 fn refuses_to_load(state: &[u8], floors: Option<&[u8]>, flaw: &str) {
@@ -177,4 +181,54 @@ proptest! {
     fn no_bytes_make_the_loader_panic(state in prop::collection::vec(any::<u8>(), 0..200), floors in any::<Option<Vec<u8>>>()) {
         prop_assert!(TrustedState::from_parts(&state, floors.as_deref()).is_err());
     }
+
+    /// Changed and given a right checksum, as no torn disk does it: refused, or a state that can be gone on with and
+    /// remembers what the other file does.
+    #[test]
+    fn what_has_a_right_checksum_is_refused_or_can_be_gone_on_with(
+        at in any::<prop::sample::Index>(),
+        new in replacement(),
+        of_floors in any::<bool>(),
+    ) {
+        let (repo, client) = &*SEEN;
+        let parts = [client.to_bytes(), client.floors_bytes()];
+        let mut changed = parts.clone();
+        let mut place = String::new();
+        changed[usize::from(of_floors)] = resealed(&parts[usize::from(of_floors)], |body| {
+            let mut all = Vec::new();
+            places(body, "", &mut all);
+            place.clone_from(&all[at.index(all.len())]);
+            *body.pointer_mut(&place).unwrap() = new;
+        });
+        // A higher epoch begins a counter anew.
+        prop_assume!(!place.ends_with("/epoch"));
+        if let Ok(loaded) = TrustedState::from_parts(&changed[0], Some(&changed[1])) {
+            prop_assert!(loaded.release_floor("app") >= 7);
+            let again = TrustedState::from_parts(&loaded.to_bytes(), Some(&loaded.floors_bytes()));
+            prop_assert!(again.is_ok());
+        }
+        let root = &repo.files["1.root.json"];
+        let mended = TrustedState::recover(root, Some(&changed[0]), Some(&changed[1]), None, &Limits::default());
+        if let Ok(mended) = mended {
+            prop_assert!(mended.release_floor("app") >= 7);
+        }
+    }
+}
+
+/// A repository and a client that has seen its second version and the seventh release of `app`.
+static SEEN: LazyLock<(Repo, TrustedState)> = LazyLock::new(|| {
+    let (repo, mut client) = Repo::seen_two();
+    client.raise_release_floor("app", 7);
+    (repo, client)
+});
+
+/// A stored record with another body, and the checksum of that.
+fn resealed(stored: &[u8], change: impl FnOnce(&mut Value)) -> Vec<u8> {
+    let text = std::str::from_utf8(stored).unwrap();
+    let (line, body) = text.split_once('\n').unwrap();
+    let (head, _) = line.rsplit_once(' ').unwrap();
+    let mut body = serde_json::from_str(body).unwrap();
+    change(&mut body);
+    let body = body.to_string();
+    format!("{head} {}\n{body}", Digest::of(body.as_bytes())).into_bytes()
 }
