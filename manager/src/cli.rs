@@ -124,6 +124,23 @@ enum Command {
         #[command(flatten)]
         at: Where,
     },
+    /// Cuts a device off until it is let in again: for one whose key may be in wrong hands.
+    Quarantine {
+        /// The device's name.
+        name: String,
+        /// Why, for the record.
+        #[arg(long, default_value = "")]
+        reason: String,
+        #[command(flatten)]
+        at: Where,
+    },
+    /// Lets a device in quarantine in again, with the key it has.
+    Readmit {
+        /// The device's name.
+        name: String,
+        #[command(flatten)]
+        at: Where,
+    },
     /// Starts the downloader's timer.
     Start(Where),
     /// Stops the downloader's timer; devices stay served.
@@ -302,6 +319,15 @@ async fn ask(command: Command) -> Result<()> {
             };
             client(&at).await?.call::<()>(&request).await?;
             print(&at, &(), || println!("{}", messages::DEVICE_DELETED.text))
+        }
+        Command::Quarantine { name, reason, at } => {
+            let name = device(&name)?;
+            let request = ManagerRequest::Quarantine { name, reason };
+            simple(&at, request, "it is cut off; `manager readmit` lets it in again").await
+        }
+        Command::Readmit { name, at } => {
+            let name = device(&name)?;
+            simple(&at, ManagerRequest::Readmit { name }, "it is let in again").await
         }
         Command::Start(at) => simple(&at, ManagerRequest::Start, "the downloader runs").await,
         Command::Stop(at) => {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rusqlite::{Connection, TransactionBehavior};
 
 /// Version of the schema below.
-const SCHEMA: i64 = 2;
+const SCHEMA: i64 = 3;
 
 const TABLES: &str = "
 CREATE TABLE meta (
@@ -88,6 +88,12 @@ CREATE TRIGGER outbox_out AFTER DELETE ON outbox BEGIN
 END;
 ";
 
+/// Added by version 3: who is cut off by the operator's choice, since when and why.
+const QUARANTINE: &str = "
+ALTER TABLE devices ADD COLUMN quarantined INTEGER;
+ALTER TABLE devices ADD COLUMN quarantine_reason TEXT;
+";
+
 /// From version 1 to 2; with [`OUTBOX`] in the middle.
 const FROM_1: [&str; 2] = [
     "ALTER TABLE outbox RENAME TO outbox_1;",
@@ -130,16 +136,23 @@ impl Database {
         match found {
             0 => {
                 let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-                change.execute_batch(TABLES)?;
-                change.execute_batch(OUTBOX)?;
+                for batch in [TABLES, OUTBOX, QUARANTINE] {
+                    change.execute_batch(batch)?;
+                }
                 change.pragma_update(None, "user_version", SCHEMA)?;
                 change.commit()?;
             }
             1 => {
                 let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-                for batch in [FROM_1[0], OUTBOX, FROM_1[1]] {
+                for batch in [FROM_1[0], OUTBOX, FROM_1[1], QUARANTINE] {
                     change.execute_batch(batch)?;
                 }
+                change.pragma_update(None, "user_version", SCHEMA)?;
+                change.commit()?;
+            }
+            2 => {
+                let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+                change.execute_batch(QUARANTINE)?;
                 change.pragma_update(None, "user_version", SCHEMA)?;
                 change.commit()?;
             }
@@ -313,6 +326,28 @@ mod tests {
                 .run_now(|db| db.query_row(weight, [], |row| row.get(0)))
                 .unwrap();
             assert_eq!(weight, 2 * (17 + 1_024));
+        }
+    }
+
+    #[test]
+    fn devices_of_a_database_of_version_2_are_not_in_quarantine() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.db");
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(TABLES).unwrap();
+        old.execute_batch(OUTBOX).unwrap();
+        old.execute_batch(
+            "INSERT INTO devices (name, password, added) VALUES ('pump', 'x', 0); PRAGMA user_version = 2;",
+        )
+        .unwrap();
+        drop(old);
+        for _ in 0..2 {
+            let database = Database::open(&path).unwrap();
+            let sql = "SELECT quarantined FROM devices WHERE name = 'pump' AND quarantine_reason IS NULL";
+            let since: Option<i64> = database
+                .run_now(|db| db.query_row(sql, [], |row| row.get(0)))
+                .unwrap();
+            assert_eq!(since, None);
         }
     }
 

@@ -148,6 +148,9 @@ async fn late(
     peer: &Peer,
     enrolment: &Enrolment,
 ) -> Result<Enrolled, Refusal> {
+    if enrolment.quarantine.is_some() {
+        return Err(Refusal::quarantined());
+    }
     if !gateway.quotas.greeting(&ask.device) {
         return Err(Refusal::new(
             StatusCode::TOO_MANY_REQUESTS,
@@ -270,6 +273,7 @@ async fn join(gateway: &Arc<Gateway>, ask: &Enroll) -> Result<Enrolled, Unjoined
         key: Some(issued.key),
         certificate_until: Some(issued.until),
         at: Some(now),
+        quarantine: None,
     };
     let used = entry::use_code(gateway, &ask.device, secret, enrolment).await;
     if !used.map_err(|error| internal(&error))? {
@@ -281,11 +285,7 @@ async fn join(gateway: &Arc<Gateway>, ask: &Enroll) -> Result<Enrolled, Unjoined
         .into());
     }
     gateway.journal.clear_device(&ask.device);
-    gateway.connections.close_where(|peer| {
-        peer.identity
-            .as_ref()
-            .is_some_and(|identity| identity.name == ask.device && peer.key != Some(issued.key))
-    });
+    gateway.cut(&ask.device, |peer| peer.key != Some(issued.key));
     Ok(enrolled(gateway, &ask.device, issued.chain, token)?)
 }
 

@@ -1,5 +1,6 @@
 //! The devices: who is on the list, what each one reports, what each one should run.
 
+pub(crate) mod doubts;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod orders;
@@ -12,7 +13,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use protocol::control::DeviceProgress;
+use protocol::control::{DeviceProgress, Quarantine};
 use protocol::device::{ComponentState, DeviceOutcome, Hello};
 use protocol::{Name, Outcome, UpdateId};
 use release::{Component, Version};
@@ -21,6 +22,7 @@ use tuf::{Digest, UnixTime};
 
 use crate::catalog::Stopped;
 use crate::limits;
+use doubts::{Challenge, Doubt};
 use orders::Sent;
 
 pub(crate) use streams::{Download, NoStream, Push};
@@ -34,6 +36,8 @@ pub(crate) struct Enrolment {
     pub(crate) key: Option<Digest>,
     pub(crate) certificate_until: Option<UnixTime>,
     pub(crate) at: Option<UnixTime>,
+    /// It is cut off by the operator's choice.
+    pub(crate) quarantine: Option<Quarantine>,
 }
 
 #[derive(Debug, Default)]
@@ -48,6 +52,7 @@ struct Device {
     downloads: Arc<AtomicUsize>,
     /// Boot ids of the machine that said hello, newest last.
     boots: VecDeque<String>,
+    challenge: Option<Challenge>,
     progress: Option<DeviceProgress>,
     /// The table's revision when its row last changed.
     changed: u64,
@@ -118,6 +123,19 @@ impl Fleet {
         true
     }
 
+    /// Puts a device in quarantine, or lets it in again. False if it is not on the list.
+    pub(crate) fn quarantine(&self, name: &Name, quarantine: Option<Quarantine>) -> bool {
+        let mut devices = self.devices();
+        let Some(device) = devices.get_mut(name) else {
+            return false;
+        };
+        device.enrolment.quarantine = quarantine;
+        // Let in again, it is a question anew.
+        device.challenge = None;
+        device.touch(&self.revision);
+        true
+    }
+
     /// What a device told before the gateway was started again.
     pub(crate) fn remember(
         &self,
@@ -127,6 +145,7 @@ impl Fleet {
         seen: UnixTime,
     ) {
         if let Some(device) = self.devices().get_mut(name) {
+            device.boots = hello.iter().map(|hello| hello.boot_id.clone()).collect();
             device.hello = hello;
             device.last = last;
             device.seen = Some(seen);
@@ -166,16 +185,19 @@ impl Fleet {
         }
     }
 
-    /// Takes a hello. True if two machines speak under this name: a boot id comes back after another one.
+    /// Takes a hello, and tells where no honest device would say it: see [`Doubt`].
     ///
-    /// No honest device looks like that, however often it connects anew, from wherever: a machine that reboots never
-    /// speaks under an old boot id again. (A hello that was delayed may carry an older report counter: contradictory
-    /// reports are told by their digests.)
-    pub(crate) fn hello(&self, name: &Name, hello: Hello) -> bool {
+    /// The counter is compared between two starts of the machine only: within one, a hello that was delayed may carry
+    /// an older one. A report is on the device's disk before it is counted.
+    pub(crate) fn hello(&self, name: &Name, hello: Hello) -> Option<Doubt> {
         let mut devices = self.devices();
-        let Some(device) = devices.get_mut(name) else {
-            return false;
+        let device = devices.get_mut(name)?;
+        let made = device.hello.as_ref().map_or(0, |before| before.report_counter);
+        let fell = Doubt::CounterFell {
+            from: made,
+            to: hello.report_counter,
         };
+        let fell = (hello.report_counter < made).then_some(fell);
         let known = device.boots.contains(&hello.boot_id);
         let same = device.boots.back() == Some(&hello.boot_id);
         if !same {
@@ -185,9 +207,18 @@ impl Fleet {
             device.boots.push_back(hello.boot_id.clone());
             device.progress = None;
         }
-        device.hello = Some(hello);
+        // What was counted once stays so: a late hello must not hide that the next one is too low.
+        let report_counter = hello.report_counter.max(made);
+        device.hello = Some(Hello {
+            report_counter,
+            ..hello
+        });
         device.touch(&self.revision);
-        known && !same
+        match (known, same) {
+            (_, true) => None,
+            (true, false) => Some(Doubt::BootReturned),
+            (false, false) => fell,
+        }
     }
 
     /// A report says how an update ended and what runs now.
@@ -279,14 +310,29 @@ mod tests {
     fn a_boot_id_that_comes_back_is_a_second_machine_and_nothing_else_is() {
         let fleet = fleet(&["pump"]);
         let pump = name("pump");
-        // Ten thousand honest reconnects, reboots among them, counters late or early.
+        // Ten thousand honest reconnects, reboots among them, counters late within a boot.
         for round in 0..10_000_u64 {
-            let boot = format!("boot-{}", round / 100);
-            assert!(!fleet.hello(&pump, hello(&boot, round % 7)), "round {round}");
+            let (boot, made) = (round / 100, 7 * (round / 100) + round % 7);
+            let told = fleet.hello(&pump, hello(&format!("boot-{boot}"), made));
+            assert_eq!(told, None, "round {round}");
         }
-        assert!(!fleet.hello(&pump, hello("copy", 0)));
-        assert!(fleet.hello(&pump, hello("boot-99", 0)));
-        assert!(fleet.hello(&pump, hello("copy", 0)));
+        assert_eq!(fleet.hello(&pump, hello("copy", 700)), None);
+        let back = fleet.hello(&pump, hello("boot-99", 700));
+        assert_eq!(back, Some(Doubt::BootReturned));
+        assert_eq!(fleet.hello(&pump, hello("copy", 700)), Some(Doubt::BootReturned));
+    }
+
+    #[test]
+    fn a_machine_that_starts_anew_with_fewer_reports_is_a_copy() {
+        let fleet = fleet(&["pump"]);
+        let pump = name("pump");
+        assert_eq!(fleet.hello(&pump, hello("one", 7)), None);
+        assert_eq!(fleet.hello(&pump, hello("one", 6)), None, "it was only late");
+        // What its reports say counts as much as its hello.
+        fleet.reported(&pump, 9, &[], None);
+        assert_eq!(fleet.hello(&pump, hello("two", 9)), None);
+        let fell = Doubt::CounterFell { from: 9, to: 8 };
+        assert_eq!(fleet.hello(&pump, hello("three", 8)), Some(fell));
     }
 
     #[test]
@@ -299,6 +345,6 @@ mod tests {
             ..Enrolment::default()
         };
         fleet.put(pump.clone(), enrolment);
-        assert!(!fleet.hello(&pump, hello("pump", 0)));
+        assert_eq!(fleet.hello(&pump, hello("pump", 0)), None);
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use bytes::Bytes;
 use certs::DeviceAuthority;
 use durable::{RecordLog, Store, TrustStore};
-use mtls::serve::Connections;
+use mtls::serve::{Connections, Peer};
 use mtls::{Clock as _, Credentials, FlooredClock, SiteCa};
 use protocol::control::{ListChange, ListEntry};
 use protocol::limits::MAX_REASON;
@@ -126,6 +126,16 @@ impl Gateway {
     pub(crate) fn failed(&self, offer: &Offer, reason: &str) {
         let reason = reason.chars().take(MAX_REASON).collect();
         self.tell(Step::Failed, offer, None, None, Some(reason));
+    }
+
+    /// Writes down what happened to a device on the list.
+    /// Closes a device's connections of which `wanted` is true; gives how many there were. Nothing is resumed, so that
+    /// whoever comes back has shown the key anew.
+    pub(crate) fn cut(&self, device: &Name, wanted: impl Fn(&Peer) -> bool) -> usize {
+        self.connections.close_where(|peer| {
+            let own = |identity: &Identity| identity.name == *device;
+            peer.identity.as_ref().is_some_and(own) && wanted(peer)
+        })
     }
 
     /// Writes down what happened to a device on the list.

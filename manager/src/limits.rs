@@ -92,6 +92,11 @@ pub const OLDER_RELEASES: usize = 16;
 /// Updates remembered per device for waits; the oldest goes first.
 pub const RETRIES_PER_DEVICE: usize = 64;
 
+/// How long a doubt about two machines under one name stays open, seconds: they are asked for the key once in it.
+pub const CHALLENGE_SECONDS: i64 = 3_600;
+/// Machines that an alarm about one name tells of.
+pub const CHALLENGE_SHOWN: usize = 4;
+
 /// Digests of a device's newest reports, to tell a repetition from a contradiction.
 pub const REMEMBERED_REPORTS: i64 = 256;
 /// Reports of one device, each counted as often as it has begun a [`REPORT_PIECE`]: all that an agent keeps (512), each

@@ -7,17 +7,20 @@ use rusqlite::{OptionalExtension as _, params};
 use tuf::Digest;
 
 use crate::catalog::Catalog;
+use crate::fleet::doubts::{self, Doubt};
 use crate::fleet::outcome_of;
 use crate::gateway::Gateway;
 use crate::limits;
 use crate::outbox::enqueue;
 
-/// Takes reports of one device, oldest first; everything up to the answer is durable.
+/// Takes reports of one device, oldest first; everything up to the answer is durable. `connection` is the one they came
+/// over.
 pub(crate) async fn take(
     gateway: &Gateway,
     name: &Name,
     public_key: Vec<u8>,
     reports: Vec<SignedReport>,
+    connection: u64,
 ) -> Result<ReportsTaken, Problem> {
     if reports.len() > protocol::limits::MAX_REPORTS {
         return Err(problem("too-many", format!("{} reports at once", reports.len())));
@@ -58,7 +61,7 @@ pub(crate) async fn take(
     let Stored {
         through,
         fresh,
-        contradiction,
+        doubt,
         dropped,
     } = stored.map_err(|error| {
         tracing::error!(
@@ -73,13 +76,8 @@ pub(crate) async fn take(
     if let Some(dropped) = dropped {
         crate::outbox::overflowed(gateway, &dropped);
     }
-    if contradiction {
-        let text = format!(
-            "{name} has sent two different reports under one number: two machines with one identity?"
-        );
-        gateway
-            .journal
-            .alarm(gateway.now(), &format!("twice:{name}"), &text);
+    if let Some(doubt) = doubt {
+        doubts::raise(gateway, name, doubt, connection);
     }
     for (_, report) in verified
         .iter()
@@ -113,8 +111,8 @@ struct Stored {
     through: u64,
     /// The numbers of those that were not here before.
     fresh: Vec<u64>,
-    /// Whether two different reports have one number.
-    contradiction: bool,
+    /// What the device's own would not say.
+    doubt: Option<Doubt>,
     /// Whose oldest report had to go for the new ones.
     dropped: Option<String>,
 }
@@ -154,7 +152,13 @@ fn store(db: &rusqlite::Connection, device: &Name, rows: &[Row]) -> rusqlite::Re
                     |row| row.get(0),
                 )
                 .optional()?;
-            stored.contradiction |= known.is_some_and(|known| known != digest);
+            // Reports come oldest first, and what is here is not sent again in other words. Older ones than are
+            // remembered are not sent again at all.
+            stored.doubt = stored.doubt.or(match known {
+                Some(known) if known == digest => None,
+                Some(_) => Some(Doubt::Contradiction(row.counter)),
+                None => Some(Doubt::LateReport(row.counter)),
+            });
             continue;
         }
         db.execute(

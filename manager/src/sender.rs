@@ -25,7 +25,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tuf::Digest;
 
-use crate::fleet::{Download, NoStream, Push};
+use crate::fleet::{Download, NoStream, Push, doubts};
 use crate::gateway::Gateway;
 use crate::ports::Port;
 use crate::secrets::Use;
@@ -48,6 +48,16 @@ impl Refusal {
                 code: code.to_owned(),
                 message: message.into(),
             },
+        )
+    }
+
+    /// For a device that has shown token and key.
+    pub(crate) fn quarantined() -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "quarantined",
+            "the operator of this gateway has put this device in quarantine: ask the operator to let it in again, or for \
+             a new code",
         )
     }
 }
@@ -119,7 +129,8 @@ async fn authenticate(
             request.extensions_mut().insert(Device(name));
             next.run(request).await
         }
-        Err(reason) => {
+        Err(Kept::Quarantined) => Refusal::quarantined().into_response(),
+        Err(Kept::Out(reason)) => {
             let who = peer
                 .identity
                 .as_ref()
@@ -139,7 +150,20 @@ async fn authenticate(
     }
 }
 
-fn admit(gateway: &Gateway, peer: &Peer, headers: &HeaderMap) -> Result<Name, &'static str> {
+/// Why a device is not let in.
+enum Kept {
+    Out(&'static str),
+    /// It is what it says; the operator does not want it.
+    Quarantined,
+}
+
+impl From<&'static str> for Kept {
+    fn from(reason: &'static str) -> Self {
+        Self::Out(reason)
+    }
+}
+
+fn admit(gateway: &Gateway, peer: &Peer, headers: &HeaderMap) -> Result<Name, Kept> {
     let identity = peer
         .identity
         .as_ref()
@@ -150,7 +174,7 @@ fn admit(gateway: &Gateway, peer: &Peer, headers: &HeaderMap) -> Result<Name, &'
         .enrolment(name)
         .ok_or("this device is not on the list")?;
     if enrolment.key.is_none() || enrolment.key != peer.key {
-        return Err("this key is not the one that was enrolled");
+        return Err("this key is not the one that was enrolled".into());
     }
     let token = headers
         .get(header::AUTHORIZATION)
@@ -161,7 +185,10 @@ fn admit(gateway: &Gateway, peer: &Peer, headers: &HeaderMap) -> Result<Name, &'
         .pepper
         .is(Use::Token, &Secret::new(token.to_owned()), &enrolment.token)
     {
-        return Err("the token is wrong");
+        return Err("the token is wrong".into());
+    }
+    if enrolment.quarantine.is_some() {
+        return Err(Kept::Quarantined);
     }
     Ok(name.clone())
 }
@@ -178,6 +205,7 @@ fn too_much() -> Refusal {
 async fn hello(
     State(gateway): State<Arc<Gateway>>,
     axum::Extension(Device(name)): axum::Extension<Device>,
+    peer: Peer,
     Body(hello): Body<Hello>,
 ) -> Result<Json<Welcome>, Refusal> {
     if !gateway.quotas.greeting(&name) {
@@ -197,14 +225,11 @@ async fn hello(
             ),
         ));
     }
-    if gateway.fleet.hello(&name, hello) {
-        let text = format!(
-            "two machines speak as {name}: one of them is a copy; delete the device and enrol it anew"
-        );
-        gateway
-            .journal
-            .alarm(gateway.now(), &format!("twice:{name}"), &text);
+    let boot = hello.boot_id.clone();
+    if let Some(doubt) = gateway.fleet.hello(&name, hello) {
+        doubts::raise(&gateway, &name, doubt, peer.id);
     }
+    doubts::hello(&gateway, &name, &boot, peer.addr.ip());
     reports::save_twin(&gateway, &name).await;
     let mut orders = Vec::new();
     for (order, offer) in gateway.fleet.orders(&name, &gateway.catalog(), true) {
@@ -513,8 +538,8 @@ async fn take_reports(
     let public_key = mtls::public_key_of(certificate).map_err(|_| malformed())?;
     // Beside the connection: a device that is cut off now sends the report again, but what follows from it is
     // done with the first one that is written down, or never.
-    let (own, sender) = (gateway.clone(), name.clone());
-    let taking = tokio::spawn(async move { reports::take(&own, &sender, public_key, reports).await });
+    let (own, sender, id) = (gateway.clone(), name.clone(), peer.id);
+    let taking = tokio::spawn(async move { reports::take(&own, &sender, public_key, reports, id).await });
     let taken = taking.await.map_err(|_| {
         let message = "the gateway could not take the reports: try again";
         Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)

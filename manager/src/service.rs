@@ -9,6 +9,7 @@ use certs::DeviceAuthority;
 use durable::{LogLimits, RecordLog, Store};
 use mtls::serve::{Connections, Limits, serve};
 use mtls::{ClientAuth, Credentials, FlooredClock, HTTP_1_1, SiteCa};
+use protocol::control::{Level, Quarantine};
 use protocol::device::{DeviceOutcome, Hello};
 use protocol::{Identity, Role, UpdateId, messages};
 use tokio::net::TcpListener;
@@ -30,7 +31,6 @@ use crate::repository::Repository;
 use crate::secrets::{Passwords, Pepper, jitter};
 use crate::sends::Sends;
 use crate::{certificate, enroll, limits, metrics, reports, sender, socket, trust};
-use protocol::control::Level;
 
 /// Runs a gateway until `shutdown`.
 ///
@@ -280,25 +280,31 @@ fn listen(
     Ok(())
 }
 
-type DeviceRow = (String, Option<i64>, Option<Vec<u8>>, Option<String>, Option<i64>);
-
 /// Reads list, twins, roll backs and stops from the database.
 fn load_fleet(gateway: &Gateway) -> Result<()> {
-    let rows: Vec<DeviceRow> = gateway.database.run_now(|db| {
-        let mut statement =
-            db.prepare("SELECT name, enrolled, token, key, certificate_until FROM devices")?;
+    let rows: Vec<(String, Option<String>, Enrolment)> = gateway.database.run_now(|db| {
+        let mut statement = db.prepare(
+            "SELECT name, key, enrolled, token, certificate_until, quarantined, quarantine_reason FROM devices",
+        )?;
         let rows = statement.query_map([], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
+            let time = |index| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(index)?.map(UnixTime));
+            let (since, reason): (_, Option<String>) = (time(5)?, row.get(6)?);
+            let enrolment = Enrolment {
+                at: time(2)?,
+                token: row.get::<_, Option<Vec<u8>>>(3)?.unwrap_or_default(),
+                key: None,
+                certificate_until: time(4)?,
+                quarantine: since.map(|since| Quarantine {
+                    since,
+                    reason: reason.unwrap_or_default(),
+                }),
+            };
+            Ok((row.get(0)?, row.get(1)?, enrolment))
         })?;
         rows.collect()
     })?;
-    for (name, enrolled, token, key, until) in rows {
-        let enrolment = Enrolment {
-            token: token.unwrap_or_default(),
-            key: key.map(|key| key.parse::<Digest>()).transpose()?,
-            certificate_until: until.map(UnixTime),
-            at: enrolled.map(UnixTime),
-        };
+    for (name, key, mut enrolment) in rows {
+        enrolment.key = key.map(|key| key.parse::<Digest>()).transpose()?;
         gateway.fleet.put(name.parse()?, enrolment);
     }
     let twins: Vec<(String, Option<String>, Option<String>, i64)> = gateway.database.run_now(|db| {

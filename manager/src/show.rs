@@ -86,10 +86,11 @@ pub(crate) fn show_devices(rows: &[DeviceRow]) {
         println!("no device is on the list: add one with manager add-device NAME");
     }
     for row in rows {
-        let state = match (row.enrolled, row.connected) {
-            (false, _) => "not enrolled",
-            (true, true) => "connected",
-            (true, false) => "away",
+        let state = match (&row.quarantine, row.enrolled, row.connected) {
+            (Some(_), ..) => "quarantined",
+            (None, false, _) => "not enrolled",
+            (None, true, true) => "connected",
+            (None, true, false) => "away",
         };
         let runs: Vec<String> = row
             .components
@@ -112,6 +113,12 @@ pub(crate) fn show_devices(rows: &[DeviceRow]) {
             println!(
                 "{:<24} {} {} {}: {reason}",
                 "", last.component, last.version, last.outcome
+            );
+        }
+        if let Some(quarantine) = &row.quarantine {
+            println!(
+                "{:<24} in quarantine since {}: {}",
+                "", quarantine.since, quarantine.reason
             );
         }
         if let Some(trouble) = &row.trouble {

@@ -8,9 +8,10 @@ use std::time::Instant;
 use control::Reply;
 use protocol::control::{
     AddedDevice, CheckResult, DownloadEntry, ListChange, ListEntry, ManagerEvent, ManagerRequest,
-    ManagerStatus, ReleaseRow,
+    ManagerStatus, Quarantine, ReleaseRow,
 };
 use protocol::device::Problem;
+use protocol::limits::MAX_REASON;
 use protocol::messages::{self, Message};
 use protocol::{Name, Secret};
 use release::{Component, Version};
@@ -40,6 +41,8 @@ pub(crate) async fn answer(
         ManagerRequest::AddDevice { name, password } => Reply::of(add(&gateway, name, password).await),
         ManagerRequest::NewCode { name, password } => Reply::of(code(&gateway, name, password).await),
         ManagerRequest::DeleteDevice { name, password } => Reply::of(delete(&gateway, name, password).await),
+        ManagerRequest::Quarantine { name, reason } => Reply::of(quarantine(&gateway, name, reason).await),
+        ManagerRequest::Readmit { name } => Reply::of(readmit(&gateway, name).await),
         ManagerRequest::Start => Reply::of(switch(&gateway, true)),
         ManagerRequest::Stop => Reply::of(switch(&gateway, false)),
         ManagerRequest::CheckNow => {
@@ -312,11 +315,7 @@ async fn delete(gateway: &Arc<Gateway>, name: Name, password: Option<Secret>) ->
     let deleted = gateway.database.run_then(delete, remove).await;
     deleted.map_err(|error| internal(&error))?;
     gateway.journal.clear_device(&name);
-    let cut = gateway.connections.close_where(|peer| {
-        peer.identity
-            .as_ref()
-            .is_some_and(|identity| identity.name == name)
-    });
+    let cut = gateway.cut(&name, |_| true);
     let how = if authority {
         "on the operator's authority"
     } else {
@@ -332,6 +331,65 @@ async fn delete(gateway: &Arc<Gateway>, name: Name, password: Option<Secret>) ->
         &detail,
     );
     Ok(())
+}
+
+/// Cuts a device off until it is let in again. Its open code goes too: a new one is the operator's word.
+async fn quarantine(gateway: &Arc<Gateway>, name: Name, reason: String) -> Result<(), Problem> {
+    let reason: String = reason.chars().take(MAX_REASON).collect();
+    let quarantine = Quarantine {
+        since: gateway.now(),
+        reason: reason.clone(),
+    };
+    set_quarantine(gateway, &name, Some(quarantine)).await?;
+    let cut = gateway.cut(&name, |_| true);
+    gateway.note_list(&name, ListChange::Quarantined, &reason);
+    let text = format!("{name} is in quarantine; {cut} connections closed: {reason}");
+    let id = "manager.device.quarantined";
+    gateway.journal.message(gateway.now(), Level::Warning, id, text);
+    Ok(())
+}
+
+async fn readmit(gateway: &Arc<Gateway>, name: Name) -> Result<(), Problem> {
+    if let Some(enrolment) = gateway.fleet.enrolment(&name)
+        && enrolment.quarantine.is_none()
+    {
+        return Err(Problem {
+            code: "manager.device.not-quarantined".into(),
+            message: format!("{name} is not in quarantine"),
+        });
+    }
+    set_quarantine(gateway, &name, None).await?;
+    gateway.journal.clear(&format!("twice:{name}"));
+    gateway.note_list(&name, ListChange::Readmitted, "by the operator");
+    let text = format!("{name} is let in again, by the operator");
+    let id = "manager.device.readmitted";
+    gateway.journal.message(gateway.now(), Level::Warning, id, text);
+    Ok(())
+}
+
+async fn set_quarantine(
+    gateway: &Arc<Gateway>,
+    name: &Name,
+    quarantine: Option<Quarantine>,
+) -> Result<(), Problem> {
+    let (device, own) = (name.clone(), gateway.clone());
+    let write = move |db: &rusqlite::Connection| {
+        let since = quarantine.as_ref().map(|quarantine| quarantine.since.0);
+        let reason = quarantine.as_ref().map(|quarantine| &quarantine.reason);
+        let sql = "UPDATE devices SET quarantined = ?2, quarantine_reason = ?3 WHERE name = ?1";
+        db.execute(sql, params![device.as_str(), since, reason])?;
+        if quarantine.is_some() {
+            db.execute("DELETE FROM codes WHERE device = ?1", [device.as_str()])?;
+        }
+        Ok((device, quarantine))
+    };
+    let set = move |(device, quarantine): (Name, _)| own.fleet.quarantine(&device, quarantine);
+    let set = gateway.database.run_then(write, set).await;
+    if set.map_err(|error| internal(&error))? {
+        Ok(())
+    } else {
+        Err(said(messages::DEVICE_UNKNOWN))
+    }
 }
 
 async fn resume(gateway: &Gateway, component: &Component, version: &Version) -> Result<(), Problem> {

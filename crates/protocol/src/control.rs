@@ -61,6 +61,18 @@ pub enum ManagerRequest {
         /// Its password; none: on the operator's own authority, recorded as such.
         password: Option<Secret>,
     },
+    /// Puts a device in quarantine: cut off, given nothing, until it is let in again or enrols anew → `null`.
+    Quarantine {
+        /// Its name.
+        name: Name,
+        /// Why, for the record; at most [`MAX_REASON`](crate::limits::MAX_REASON) characters.
+        reason: String,
+    },
+    /// Lets a device in quarantine in again, with the key it has → `null`.
+    Readmit {
+        /// Its name.
+        name: Name,
+    },
     /// Starts the downloader's timer → `null`.
     Start,
     /// Stops the downloader's timer; devices stay served → `null`.
@@ -210,6 +222,18 @@ pub struct DeviceRow {
     /// The update that it is in the middle of. Unsigned, for people who watch.
     #[serde(default)]
     pub progress: Option<DeviceProgress>,
+    /// Since when and why it is in quarantine, if it is.
+    #[serde(default)]
+    pub quarantine: Option<Quarantine>,
+}
+
+/// A device is cut off by the operator's choice.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quarantine {
+    /// Since when.
+    pub since: UnixTime,
+    /// Why; may be empty.
+    pub reason: String,
 }
 
 /// How far a device is with an update.
@@ -373,6 +397,10 @@ pub enum ListChange {
     Enrolled,
     /// It was taken off the list.
     Deleted,
+    /// It was put in quarantine.
+    Quarantined,
+    /// It was let in again.
+    Readmitted,
 }
 
 impl std::fmt::Display for ListChange {
@@ -382,6 +410,8 @@ impl std::fmt::Display for ListChange {
             Self::NewCode => "new code",
             Self::Enrolled => "enrolled",
             Self::Deleted => "deleted",
+            Self::Quarantined => "put in quarantine",
+            Self::Readmitted => "let in again",
         })
     }
 }

@@ -45,7 +45,9 @@ pub(super) async fn use_code(
 /// Writes an enrolment down; gives how many devices on the list have the name: one or none.
 fn save(db: &rusqlite::Connection, device: &str, enrolment: &Enrolment) -> rusqlite::Result<usize> {
     db.execute(
-        "UPDATE devices SET enrolled = ?2, token = ?3, key = ?4, certificate_until = ?5 WHERE name = ?1",
+        // A new key ends a quarantine: the code for it came from the operator.
+        "UPDATE devices SET enrolled = ?2, token = ?3, key = ?4, certificate_until = ?5, quarantined = NULL,
+         quarantine_reason = NULL WHERE name = ?1",
         params![
             device,
             enrolment.at.map(|at| at.0),
@@ -86,6 +88,7 @@ mod tests {
             key: Some(key),
             certificate_until: Some(UnixTime(2_000)),
             at: Some(UnixTime(1_000)),
+            quarantine: None,
         }
     }
 

@@ -116,6 +116,7 @@ impl Device {
             last: self.last.clone(),
             trouble: self.hello.as_ref().and_then(|hello| hello.trouble.clone()),
             progress: self.progress.clone(),
+            quarantine: self.enrolment.quarantine.clone(),
         }
     }
 }

@@ -241,6 +241,13 @@ fn details(ui: &mut Ui, row: &DeviceRow, now: UnixTime, words: &Words, dialog: &
         if ui.button(&words.new_code).clicked() {
             *dialog = Some(Dialog::new_code(row.name.clone()));
         }
+        if row.quarantine.is_some() {
+            if ui.button(&words.readmit_asks).clicked() {
+                *dialog = Some(Dialog::Readmit(row.name.clone()));
+            }
+        } else if ui.button(&words.quarantine_asks).clicked() {
+            *dialog = Some(Dialog::quarantine(row.name.clone()));
+        }
         if danger_button(ui, true, &words.delete_asks).clicked() {
             *dialog = Some(Dialog::delete(row.name.clone(), String::new()));
         }
@@ -260,6 +267,11 @@ fn details(ui: &mut Ui, row: &DeviceRow, now: UnixTime, words: &Words, dialog: &
                 row.address.clone().unwrap_or_else(|| words.details_none.clone()),
             );
             fact(&words.column_seen, seen);
+            if let Some(quarantine) = &row.quarantine {
+                let since = format::time(quarantine.since);
+                let text = fill(&words.details_quarantined, &[&since, &quarantine.reason]);
+                fact(&words.state_quarantined, text);
+            }
             if let Some(until) = row.certificate_until {
                 fact(&words.details_certificate, format::date(until));
             }

@@ -6,6 +6,7 @@ use gui_kit::text::{Kit, fill};
 use gui_kit::theme::{Palette, space, title};
 use gui_kit::widgets::{danger_button, follow_focus, primary_button, secret_field};
 use protocol::control::{AddedDevice, ManagerRequest, ReleaseRow};
+use protocol::limits::MAX_REASON;
 use protocol::{Name, Secret};
 use release::{Component, Version};
 
@@ -26,6 +27,10 @@ pub(super) enum Dialog {
     },
     /// A new code for a device on the list.
     NewCode { name: Name, password: String },
+    /// Cut a device off?
+    Quarantine { name: Name, reason: String },
+    /// Let a device in again?
+    Readmit(Name),
     /// Offer a stopped release again?
     Resume {
         component: Component,
@@ -62,6 +67,13 @@ impl Dialog {
         Self::NewCode {
             name,
             password: String::new(),
+        }
+    }
+
+    pub(super) fn quarantine(name: Name) -> Self {
+        Self::Quarantine {
+            name,
+            reason: String::new(),
         }
     }
 
@@ -106,6 +118,8 @@ impl Dialog {
                         authority,
                     } => delete(ui, &kit, name, password, authority, desk, commands),
                     Self::NewCode { name, password } => new_code(ui, &kit, name, password, desk, commands),
+                    Self::Quarantine { name, reason } => quarantine(ui, &kit, name, reason, commands),
+                    Self::Readmit(name) => readmit(ui, &kit, name, commands),
                     Self::Resume {
                         component,
                         version,
@@ -192,6 +206,53 @@ fn new_code(
             password: Secret::new(std::mem::take(password)),
         };
         commands.send(Asked::Code, request);
+    }
+    if back || go { Choice::Close } else { Choice::Stay }
+}
+
+fn quarantine(
+    ui: &mut Ui,
+    kit: &Kit,
+    name: &Name,
+    reason: &mut String,
+    commands: &mut Commands<'_>,
+) -> Choice {
+    let words = commands.words;
+    heading(ui, &fill(&words.quarantine_title, &[name]));
+    ui.label(&words.quarantine_hint);
+    ui.add_space(space::S);
+    ui.horizontal(|ui| {
+        let label = ui.label(&words.quarantine_reason);
+        ui.add(
+            TextEdit::singleline(reason)
+                .desired_width(f32::INFINITY)
+                .char_limit(MAX_REASON),
+        )
+        .labelled_by(label.id);
+    });
+    let (back, go) = buttons(ui, kit, |ui| {
+        danger_button(ui, true, &words.quarantine_go).clicked()
+    });
+    if go {
+        let request = ManagerRequest::Quarantine {
+            name: name.clone(),
+            reason: std::mem::take(reason),
+        };
+        commands.send(Asked::Quarantine(name.clone()), request);
+    }
+    if back || go { Choice::Close } else { Choice::Stay }
+}
+
+fn readmit(ui: &mut Ui, kit: &Kit, name: &Name, commands: &mut Commands<'_>) -> Choice {
+    let words = commands.words;
+    heading(ui, &fill(&words.readmit_title, &[name]));
+    ui.label(&words.readmit_hint);
+    let (back, go) = buttons(ui, kit, |ui| {
+        primary_button(ui, true, &words.readmit_go).clicked()
+    });
+    if go {
+        let request = ManagerRequest::Readmit { name: name.clone() };
+        commands.send(Asked::Readmit(name.clone()), request);
     }
     if back || go { Choice::Close } else { Choice::Stay }
 }

@@ -49,6 +49,8 @@ texts! {
         releases, no_releases, no_releases_hint, release_component, release_current, release_size, release_released, release_running,
         release_rolled_back, release_not_mirrored, release_offered, release_fallback,
         release_stopped, release_held, resume, resume_go, resume_title, resume_hint, resumed, alarm, alarms_more, stale, stale_hint,
+        quarantine_asks, quarantine_title, quarantine_hint, quarantine_reason, quarantine_go, quarantined, readmit_asks,
+        readmit_title, readmit_hint, readmit_go, readmitted, state_quarantined, details_quarantined,
         recent, device_name, password, add, delete, new_code, filter_devices, devices_shown,
         no_devices, no_devices_hint, no_match, no_match_hint,
         column_name, column_state, column_version, column_seen, column_progress, column_reason,
@@ -115,6 +117,8 @@ enum Asked {
     Add(Name),
     Code,
     Delete(Name),
+    Quarantine(Name),
+    Readmit(Name),
     Resume(Component, Version),
 }
 
@@ -225,6 +229,14 @@ impl ManagerWindow {
                     self.desk.deleted(&name);
                 }
                 Err(error) => self.desk.notice = Some(refusal(&words, &error)),
+            },
+            Asked::Quarantine(name) => match answer.into::<()>() {
+                Ok(()) => self.toasts.push(Tone::Good, fill(&words.quarantined, &[&name])),
+                Err(error) => self.refused(&error),
+            },
+            Asked::Readmit(name) => match answer.into::<()>() {
+                Ok(()) => self.toasts.push(Tone::Good, fill(&words.readmitted, &[&name])),
+                Err(error) => self.refused(&error),
             },
             Asked::Resume(component, version) => match answer.into::<()>() {
                 Ok(()) => {

@@ -11,6 +11,8 @@ use super::Words;
 /// How a device is, the most urgent first: the order in which the column sorts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum State {
+    /// It is cut off by the operator's choice.
+    Quarantined,
     /// It told trouble of its own.
     Trouble,
     /// Its program does not stay up.
@@ -39,6 +41,9 @@ pub(crate) enum Ended {
 
 impl State {
     pub(crate) fn of(row: &DeviceRow) -> Self {
+        if row.quarantine.is_some() {
+            return Self::Quarantined;
+        }
         if row.trouble.is_some() {
             return Self::Trouble;
         }
@@ -72,6 +77,7 @@ impl State {
 
     pub(crate) fn word(self, words: &Words) -> &str {
         match self {
+            Self::Quarantined => &words.state_quarantined,
             Self::Trouble => &words.state_trouble,
             Self::Failing => &words.state_failing,
             Self::Ended(Ended::Failed) => &words.state_failed,
@@ -87,7 +93,7 @@ impl State {
 
     pub(crate) fn tone(self) -> Tone {
         match self {
-            Self::Trouble | Self::Failing => Tone::Bad,
+            Self::Quarantined | Self::Trouble | Self::Failing => Tone::Bad,
             Self::Ended(_) => Tone::Warn,
             Self::Updating(_) | Self::Waiting | Self::Away | Self::Empty => Tone::Plain,
             Self::Running => Tone::Good,

@@ -1,6 +1,6 @@
 //! A device that speaks by hand.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use aws_lc_rs::rand::SystemRandom;
@@ -22,6 +22,8 @@ pub(crate) struct Device {
     pub(crate) credentials: Credentials,
     /// Its key, PEM.
     pub(crate) key: String,
+    /// Its certificate and the gateway's, PEM.
+    pub(crate) chain: String,
     pub(crate) http: Client,
     pub(crate) boot: String,
 }
@@ -51,7 +53,12 @@ pub(crate) async fn enroll(
 }
 
 pub(crate) fn client(tls: mtls::ClientConfig) -> Client {
+    client_from(tls, None)
+}
+
+fn client_from(tls: mtls::ClientConfig, address: Option<IpAddr>) -> Client {
     Client::builder()
+        .local_address(address)
         .tls_backend_preconfigured(tls)
         .http1_only()
         // A request takes no connection that the gateway may be closing at that moment.
@@ -77,6 +84,18 @@ impl Device {
     }
 
     pub(crate) fn with(site: &Site, device: &str, key: &str, chain: &str, token: &str) -> Self {
+        Self::from(site, device, key, chain, token, None)
+    }
+
+    /// One that dials from another address of this machine.
+    pub(crate) fn from(
+        site: &Site,
+        device: &str,
+        key: &str,
+        chain: &str,
+        token: &str,
+        address: Option<IpAddr>,
+    ) -> Self {
         let credentials = Credentials::from_pem(chain, key).unwrap();
         let tls = mtls::client_config(
             Some(&credentials),
@@ -92,7 +111,8 @@ impl Device {
             token: token.to_owned(),
             credentials,
             key: key.to_owned(),
-            http: client(tls),
+            chain: chain.to_owned(),
+            http: client_from(tls, address),
             boot: format!("boot-of-{device}"),
         }
     }

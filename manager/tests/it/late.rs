@@ -9,6 +9,7 @@ use hyper::Request;
 use hyper_util::rt::TokioIo;
 use mtls::{Credentials, HTTP_1_1, SystemClock};
 use protocol::Role;
+use protocol::control::ManagerRequest;
 use protocol::device::Problem;
 use protocol::enroll::{Enrolled, RenewExpired};
 use rustls_pki_types::PrivateKeyDer;
@@ -170,5 +171,15 @@ async fn whoever_lacks_token_key_or_place_on_the_list_is_not_renewed() {
     (ask.device, ask.token) = (name("pump"), secret(&pump.token));
     let (status, problem) = channel.ask(&ask).await.unwrap_err();
     assert_eq!((status, problem.code.as_str()), (403, "no-proof"));
+    // In quarantine not even with all of them.
+    let request = ManagerRequest::Quarantine {
+        name: name("pump"),
+        reason: String::new(),
+    };
+    gateway.ask::<()>(&request).await.unwrap();
+    let mut channel = Channel::open(&site, &gateway).await;
+    let ask = asking(&pump, &csr(&pump), channel.exporter);
+    let (status, problem) = channel.ask(&ask).await.unwrap_err();
+    assert_eq!((status, problem.code.as_str()), (403, "quarantined"));
     assert_eq!(gateway.row("pump").await.unwrap().certificate_until, until);
 }

@@ -10,6 +10,7 @@
 mod access;
 mod backup;
 mod device;
+mod doubts;
 mod fetch;
 mod late;
 mod mirror;

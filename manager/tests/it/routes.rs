@@ -21,6 +21,8 @@ enum Standing {
     Shut,
     /// A connection, and on each path the same word: not on the list.
     Unlisted,
+    /// A connection, and on each path the word that it is in quarantine.
+    Quarantined,
     /// The handlers' answers.
     Listed,
 }
@@ -121,7 +123,25 @@ async fn everybody(site: &Site, gateway: &Gateway, pump: &Device) -> Vec<Visitor
     let gone = Device::join(site, gateway, "gone").await;
     gone.hello(gateway).await;
     gateway.delete("gone").await;
+    let held = Device::join(site, gateway, "held").await;
+    let request = protocol::control::ManagerRequest::Quarantine {
+        name: name("held"),
+        reason: String::new(),
+    };
+    gateway.ask::<()>(&request).await.unwrap();
     for (what, device, token, standing) in [
+        (
+            "a device in quarantine",
+            &held,
+            Some(&held.token),
+            Standing::Quarantined,
+        ),
+        (
+            "it, with a wrong token",
+            &held,
+            Some(&pump.token),
+            Standing::Unlisted,
+        ),
         ("the listed device", pump, Some(&pump.token), Standing::Listed),
         ("it, without a token", pump, None, Standing::Unlisted),
         (
@@ -242,6 +262,7 @@ async fn every_route_answers_everybody_as_the_lists_say() {
                     };
                     let expected = match (port, visitor.standing) {
                         (Port::Devices, Standing::Shut) => None,
+                        (Port::Devices, Standing::Quarantined) => Some((403, "quarantined")),
                         (Port::Devices, Standing::Unlisted) => Some((401, "not-on-the-list")),
                         _ => Some(answer),
                     };

@@ -134,6 +134,46 @@ async fn a_gateway_with_expired_metadata_serves_what_it_has_and_says_so() {
     assert!(site.manager_status().await.stale_since.is_none());
 }
 
+/// Off for forty days, ten of them without a certificate; a machine without a clock of its own believes that no time has
+/// passed. Both come back by themselves, with the key they had.
+#[tokio::test]
+async fn devices_that_were_off_for_forty_days_come_back() {
+    let Some(later) = fake("+40d") else {
+        e2e::skip("libfaketime is not installed");
+        return;
+    };
+    let env: Vec<(&str, &str)> = later
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
+    let work = tempfile::tempdir().unwrap();
+    let mut site = Site::running(SiteOptions::default()).await;
+    let mut agents = [site.device("clock").await, site.device("none").await];
+    let first = site.release(&app(work.path(), "1.0.0")).await;
+    let mut before = Vec::new();
+    for agent in &mut agents {
+        let ended = agent.watch().outcome(&agent.name, first.update).await;
+        assert_eq!(ended.0, Outcome::Committed, "{}: {:?}", agent.name, ended.1);
+        before.push(agent.status().await.certificate_until.unwrap());
+        agent.stop().await;
+    }
+    site.stop_manager().await;
+    site.stop_repository().await;
+    site.start_repository_with(&env).await;
+    site.start_manager_with(&env).await;
+    agents[0].env.extend(later.clone());
+    let second = site.release(&app(work.path(), "2.0.0")).await;
+    for (agent, before) in agents.iter_mut().zip(before) {
+        agent.start().await;
+        let (outcome, reason) = agent.watch().outcome(&agent.name, second.update).await;
+        assert_eq!(outcome, Outcome::Committed, "{}: {reason:?}", agent.name);
+        let until = agent.status().await.certificate_until.unwrap();
+        assert!(until.seconds_since(before) > 30 * 86_400, "{before} {until}");
+        let row = site.device_row(&agent.name).await;
+        assert_eq!(row.certificate_until, Some(until));
+    }
+}
+
 /// A device that comes out of its box at 1970, or at 2099, joins, installs, updates and goes back.
 #[tokio::test]
 async fn a_device_at_1970_or_2099_joins_and_lives() {

@@ -171,6 +171,31 @@ async fn the_selected_device_gets_a_new_code_or_goes_on_the_operators_authority(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_device_is_put_in_quarantine_and_let_in_again_after_questions() {
+    let site = Site::new(1).await;
+    let gateway = site.start().await;
+    let pump = Device::join(&site, &gateway, "pump").await;
+    let _stream = pump.events(&gateway).await;
+    let (mut window, bell) = plain(&site);
+    bell.wait_for(&mut window, "plant · gateway");
+    go(&mut window, "Devices");
+    bell.wait_for(&mut window, "pump: Nothing installed");
+    press(&mut window, "pump: Nothing installed");
+    press(&mut window, "Quarantine …");
+    press(&mut window, "Cancel");
+    assert_eq!(gateway.row("pump").await.unwrap().quarantine, None);
+    press(&mut window, "Quarantine …");
+    fill_in(&mut window, "Reason", "its cabinet was open");
+    press(&mut window, "Quarantine");
+    bell.wait_for(&mut window, "pump: In quarantine");
+    bell.wait_for(&mut window, "its cabinet was open");
+    press(&mut window, "Let in again …");
+    press(&mut window, "Let in");
+    bell.wait_for(&mut window, "pump is let in again.");
+    bell.wait_for(&mut window, "pump: Not connected");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_device_at_work_is_followed_step_by_step() {
     let mut site = Site::new(1).await;
     site.publish("1.0");
