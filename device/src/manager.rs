@@ -6,7 +6,8 @@ use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::Full;
 use protocol::device::{
-    EVENTS, HELLO, Hello, METADATA, PROGRESS, Problem, RENEW, REPORTS, ReportsTaken, TARGETS, Welcome,
+    BOOT_HEADER, EVENTS, HELLO, Hello, METADATA, PROGRESS, Problem, RENEW, REPORTS, ReportsTaken, TARGETS,
+    Welcome,
 };
 use protocol::enroll::{Enrolled, RENEW_EXPIRED, Renew, RenewExpired};
 use protocol::{Event, Name, Secret, SignedReport};
@@ -91,7 +92,9 @@ impl Manager {
     /// [`ManagerError`].
     pub async fn events(&self) -> Result<Streaming, ManagerError> {
         let request = self.request(Method::GET, EVENTS, Bytes::new(), |builder| {
-            builder.header(header::ACCEPT, "text/event-stream")
+            builder
+                .header(header::ACCEPT, "text/event-stream")
+                .header(BOOT_HEADER, mtls::stamp().boot_id)
         })?;
         let streaming = self.pool.stream_apart(request).await?;
         self.check_stream(streaming).await

@@ -17,7 +17,6 @@ use protocol::control::{DeviceProgress, Quarantine};
 use protocol::device::{ComponentState, DeviceOutcome, Hello};
 use protocol::{Name, Outcome, UpdateId};
 use release::{Component, Version};
-use tokio::sync::mpsc;
 use tuf::{Digest, UnixTime};
 
 use crate::catalog::Stopped;
@@ -25,6 +24,7 @@ use crate::limits;
 use doubts::{Challenge, Doubt};
 use orders::Sent;
 
+use streams::Stream;
 pub(crate) use streams::{Download, NoStream, Push};
 
 /// What is kept of a device's enrolment.
@@ -47,7 +47,7 @@ struct Device {
     last: Option<DeviceOutcome>,
     seen: Option<UnixTime>,
     address: Option<SocketAddr>,
-    streams: Vec<(u64, mpsc::Sender<Push>)>,
+    streams: Vec<Stream>,
     sent: VecDeque<Sent>,
     downloads: Arc<AtomicUsize>,
     /// Boot ids of the machine that said hello, newest last.
@@ -189,7 +189,7 @@ impl Fleet {
     ///
     /// The counter is compared between two starts of the machine only: within one, a hello that was delayed may carry
     /// an older one. A report is on the device's disk before it is counted.
-    pub(crate) fn hello(&self, name: &Name, hello: Hello) -> Option<Doubt> {
+    pub(crate) fn hello(&self, name: &Name, hello: Hello, now: UnixTime) -> Option<Doubt> {
         let mut devices = self.devices();
         let device = devices.get_mut(name)?;
         let made = device.hello.as_ref().map_or(0, |before| before.report_counter);
@@ -206,6 +206,10 @@ impl Fleet {
             }
             device.boots.push_back(hello.boot_id.clone());
             device.progress = None;
+            // Not while two are known to be there: nobody cuts another off by saying hello.
+            if !device.challenge.as_ref().is_some_and(|open| open.is_open(now)) {
+                device.end_streams_before(&hello.boot_id);
+            }
         }
         // What was counted once stays so: a late hello must not hide that the next one is too low.
         let report_counter = hello.report_counter.max(made);
@@ -306,6 +310,8 @@ mod tests {
     use super::*;
     use crate::fixture::name;
 
+    const NOW: UnixTime = UnixTime(9_000);
+
     #[test]
     fn a_boot_id_that_comes_back_is_a_second_machine_and_nothing_else_is() {
         let fleet = fleet(&["pump"]);
@@ -313,38 +319,41 @@ mod tests {
         // Ten thousand honest reconnects, reboots among them, counters late within a boot.
         for round in 0..10_000_u64 {
             let (boot, made) = (round / 100, 7 * (round / 100) + round % 7);
-            let told = fleet.hello(&pump, hello(&format!("boot-{boot}"), made));
+            let told = fleet.hello(&pump, hello(&format!("boot-{boot}"), made), NOW);
             assert_eq!(told, None, "round {round}");
         }
-        assert_eq!(fleet.hello(&pump, hello("copy", 700)), None);
-        let back = fleet.hello(&pump, hello("boot-99", 700));
+        assert_eq!(fleet.hello(&pump, hello("copy", 700), NOW), None);
+        let back = fleet.hello(&pump, hello("boot-99", 700), NOW);
         assert_eq!(back, Some(Doubt::BootReturned));
-        assert_eq!(fleet.hello(&pump, hello("copy", 700)), Some(Doubt::BootReturned));
+        assert_eq!(
+            fleet.hello(&pump, hello("copy", 700), NOW),
+            Some(Doubt::BootReturned)
+        );
     }
 
     #[test]
     fn a_machine_that_starts_anew_with_fewer_reports_is_a_copy() {
         let fleet = fleet(&["pump"]);
         let pump = name("pump");
-        assert_eq!(fleet.hello(&pump, hello("one", 7)), None);
-        assert_eq!(fleet.hello(&pump, hello("one", 6)), None, "it was only late");
+        assert_eq!(fleet.hello(&pump, hello("one", 7), NOW), None);
+        assert_eq!(fleet.hello(&pump, hello("one", 6), NOW), None, "it was only late");
         // What its reports say counts as much as its hello.
         fleet.reported(&pump, 9, &[], None);
-        assert_eq!(fleet.hello(&pump, hello("two", 9)), None);
+        assert_eq!(fleet.hello(&pump, hello("two", 9), NOW), None);
         let fell = Doubt::CounterFell { from: 9, to: 8 };
-        assert_eq!(fleet.hello(&pump, hello("three", 8)), Some(fell));
+        assert_eq!(fleet.hello(&pump, hello("three", 8), NOW), Some(fell));
     }
 
     #[test]
     fn a_machine_that_enrols_anew_is_not_taken_for_a_copy() {
         let fleet = fleet(&["pump"]);
         let pump = name("pump");
-        fleet.hello(&pump, hello("other", 9));
+        fleet.hello(&pump, hello("other", 9), NOW);
         let enrolment = Enrolment {
             at: Some(UnixTime(5)),
             ..Enrolment::default()
         };
         fleet.put(pump.clone(), enrolment);
-        assert_eq!(fleet.hello(&pump, hello("pump", 0)), None);
+        assert_eq!(fleet.hello(&pump, hello("pump", 0), NOW), None);
     }
 }

@@ -226,7 +226,7 @@ async fn hello(
         ));
     }
     let boot = hello.boot_id.clone();
-    if let Some(doubt) = gateway.fleet.hello(&name, hello) {
+    if let Some(doubt) = gateway.fleet.hello(&name, hello, gateway.now()) {
         doubts::raise(&gateway, &name, doubt, peer.id);
     }
     doubts::hello(&gateway, &name, &boot, peer.addr.ip());
@@ -263,11 +263,16 @@ async fn events(
     State(gateway): State<Arc<Gateway>>,
     axum::Extension(Device(name)): axum::Extension<Device>,
     peer: Peer,
+    headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     if !gateway.quotas.greeting(&name) {
         return Err(too_much());
     }
-    let (number, receiver) = gateway.fleet.open_stream(&name).map_err(|why| match why {
+    let boot = headers
+        .get(device::BOOT_HEADER)
+        .and_then(|value| value.to_str().ok());
+    let boot = boot.filter(|boot| boot.len() <= limits::BOOT_ID);
+    let (number, receiver) = gateway.fleet.open_stream(&name, boot).map_err(|why| match why {
         NoStream::Unknown => Refusal::new(
             StatusCode::UNAUTHORIZED,
             "not-on-the-list",

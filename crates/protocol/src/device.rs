@@ -23,6 +23,8 @@ use crate::{Outcome, UpdateId};
 pub const HELLO: &str = "/v1/hello";
 /// Path of the event stream.
 pub const EVENTS: &str = "/v1/events";
+/// Header of the request for the event stream: the machine's boot id, as in [`Hello::boot_id`]. Optional.
+pub const BOOT_HEADER: &str = "drover-boot";
 /// Folder of metadata.
 pub const METADATA: &str = "/v1/metadata/";
 /// Folder of targets, by SHA-256.

@@ -64,7 +64,7 @@ pub(super) struct Challenge {
 }
 
 impl Challenge {
-    fn is_open(&self, now: UnixTime) -> bool {
+    pub(super) fn is_open(&self, now: UnixTime) -> bool {
         (0..limits::CHALLENGE_SECONDS).contains(&now.seconds_since(self.at))
     }
 

@@ -26,7 +26,7 @@ pub(crate) fn fleet(names: &[&str]) -> Fleet {
     let fleet = Fleet::default();
     for text in names {
         fleet.put(name(text), Enrolment::default());
-        fleet.hello(&name(text), hello(text, 0));
+        fleet.hello(&name(text), hello(text, 0), UnixTime(0));
     }
     fleet
 }

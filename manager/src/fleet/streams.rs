@@ -26,6 +26,15 @@ pub(crate) enum NoStream {
     TooMany,
 }
 
+/// An event stream, as long as its device holds it open.
+#[derive(Debug)]
+pub(super) struct Stream {
+    number: u64,
+    /// Boot id of the machine that opened it, if it has said.
+    boot: Option<String>,
+    sender: mpsc::Sender<Push>,
+}
+
 /// A download that is under way.
 #[derive(Debug)]
 pub(crate) struct Download(Arc<AtomicUsize>);
@@ -44,8 +53,12 @@ impl Fleet {
         (place.0.fetch_add(1, Ordering::AcqRel) < limits::DOWNLOADS_PER_DEVICE).then_some(place)
     }
 
-    /// Opens an event stream; the number closes it again.
-    pub(crate) fn open_stream(&self, name: &Name) -> Result<(u64, mpsc::Receiver<Push>), NoStream> {
+    /// Opens an event stream of the machine that was started as `boot`, if it says; the number closes it again.
+    pub(crate) fn open_stream(
+        &self,
+        name: &Name,
+        boot: Option<&str>,
+    ) -> Result<(u64, mpsc::Receiver<Push>), NoStream> {
         let mut devices = self.devices();
         let device = devices.get_mut(name).ok_or(NoStream::Unknown)?;
         if device.streams.len() >= limits::STREAMS_PER_DEVICE {
@@ -53,14 +66,18 @@ impl Fleet {
         }
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = mpsc::channel(limits::STREAM_BACKLOG);
-        device.streams.push((number, sender));
+        device.streams.push(Stream {
+            number,
+            boot: boot.map(str::to_owned),
+            sender,
+        });
         device.touch(&self.revision);
         Ok((number, receiver))
     }
 
     pub(crate) fn close_stream(&self, name: &Name, number: u64) {
         if let Some(device) = self.devices().get_mut(name) {
-            device.streams.retain(|(other, _)| *other != number);
+            device.streams.retain(|stream| stream.number != number);
             device.touch(&self.revision);
         }
     }
@@ -88,11 +105,18 @@ impl Fleet {
 }
 
 impl Device {
+    /// Ends the streams that were opened before the machine was started as `boot`. They are half open, all of them; or
+    /// there is another machine, which then speaks up.
+    pub(super) fn end_streams_before(&mut self, boot: &str) {
+        let other = |stream: &Stream| stream.boot.as_ref().is_some_and(|own| own != boot);
+        self.streams.retain(|stream| !other(stream));
+    }
+
     /// A stream that does not take what is sent is closed; its device connects anew and is brought up to date.
     pub(super) fn push(&mut self, push: &Push, revision: &AtomicU64) {
         let before = self.streams.len();
         self.streams
-            .retain(|(_, stream)| stream.try_send(push.clone()).is_ok());
+            .retain(|stream| stream.sender.try_send(push.clone()).is_ok());
         if self.streams.len() < before {
             self.touch(revision);
         }
@@ -110,13 +134,16 @@ mod tests {
         let fleet = fleet(&["pump"]);
         let pump = name("pump");
         let mut open: Vec<_> = (0..limits::STREAMS_PER_DEVICE)
-            .map(|_| fleet.open_stream(&pump).unwrap())
+            .map(|_| fleet.open_stream(&pump, None).unwrap())
             .collect();
-        assert_eq!(fleet.open_stream(&pump).unwrap_err(), NoStream::TooMany);
+        assert_eq!(fleet.open_stream(&pump, None).unwrap_err(), NoStream::TooMany);
         fleet.refresh_all(Refresh { timestamp: 1 });
         assert!(open.iter_mut().all(|(_, stream)| stream.try_recv().is_ok()));
         fleet.close_stream(&pump, open[3].0);
-        assert!(fleet.open_stream(&pump).is_ok());
-        assert_eq!(fleet.open_stream(&name("x")).unwrap_err(), NoStream::Unknown);
+        assert!(fleet.open_stream(&pump, None).is_ok());
+        assert_eq!(
+            fleet.open_stream(&name("x"), None).unwrap_err(),
+            NoStream::Unknown
+        );
     }
 }

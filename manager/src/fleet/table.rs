@@ -195,7 +195,7 @@ mod tests {
         assert_eq!(caller.read(&fleet), 10_000);
         assert!(caller.pages > 1, "ten thousand rows do not fit one answer");
         assert_eq!(caller.read(&fleet), 0, "nothing has changed");
-        fleet.open_stream(&name("pump-7")).unwrap();
+        fleet.open_stream(&name("pump-7"), None).unwrap();
         assert_eq!(caller.read(&fleet), 1);
         assert!(caller.rows[&name("pump-7")].connected);
         fleet.remove(&name("pump-7"));

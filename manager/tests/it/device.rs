@@ -167,7 +167,14 @@ impl Device {
 
     /// Opens the event stream.
     pub(crate) async fn events(&self, gateway: &Gateway) -> Events {
-        let response = self.get(gateway, "/v1/events").await;
+        let response = self
+            .http
+            .get(Self::url(gateway.addresses.devices, "/v1/events"))
+            .bearer_auth(&self.token)
+            .header("drover-boot", &self.boot)
+            .send()
+            .await
+            .unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         Events {
             bytes: Box::pin(response.bytes_stream()),
