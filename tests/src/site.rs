@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use mtls::Credentials;
 use protocol::author::Receipt;
 use protocol::control::{AddedDevice, DeviceRow, DeviceStatus, InstallEntry, ManagerStatus};
 use protocol::{Event, UpdateId};
@@ -412,6 +413,18 @@ pub struct Agent {
 }
 
 impl Agent {
+    /// The identity that it keeps: certificate and key, and what stands in the header `authorization`.
+    ///
+    /// # Panics
+    /// If it has not joined.
+    #[must_use]
+    pub fn identity(&self) -> (Credentials, String) {
+        let at = |file: &str| self.dir.join("identity").join(file);
+        let own = Credentials::load(&at("chain.pem"), &at("key.pem")).expect("enrolled");
+        let token = std::fs::read_to_string(at("token")).expect("enrolled");
+        (own, format!("Bearer {}", token.trim()))
+    }
+
     /// A device folder that is not enrolled yet.
     #[must_use]
     pub fn new(dir: PathBuf, name: &str) -> Self {

@@ -35,6 +35,9 @@ fn show(row: &Row) {
         row.percent(),
         row.each().as_secs_f64() * 1000.0,
     );
+    if let Some(longest) = row.longest {
+        println!("|  |   the longest took {:.0} ms | | | | | | |", longest * 1000.0);
+    }
     for (reason, count) in &row.reasons {
         println!("|  |   {count} × {reason} | | | | | | |");
     }

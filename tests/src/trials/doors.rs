@@ -12,7 +12,7 @@ use crate::client::connect;
 use crate::draws::Draws;
 use crate::forge::now;
 use crate::site::PASSPHRASE;
-use crate::{Agent, Site, SiteOptions};
+use crate::{Site, SiteOptions};
 
 /// A site and whoever could sign certificates in it.
 struct Doors {
@@ -256,19 +256,9 @@ fn shakes(client: &Arc<rustls::ClientConfig>, own: &Issued) -> Verdict {
     Verdict::Accepted
 }
 
-fn identity(agent: &Agent) -> (Issued, String) {
-    let read = |file: &str| std::fs::read_to_string(agent.dir.join("identity").join(file)).expect("enrolled");
-    let issued = Issued {
-        chain: read("chain.pem"),
-        key: read("key.pem").into(),
-    };
-    (issued, format!("Bearer {}", read("token").trim()))
-}
-
 async fn tokens(plan: Plan, site: &Doors, draws: &mut Draws, take: &mut impl FnMut(Row)) {
     let (north, south) = (site.site.enroll("north").await, site.site.enroll("south").await);
-    let ((issued, right), (_, others)) = (identity(&north), identity(&south));
-    let own = credentials(&issued);
+    let ((own, right), (_, others)) = (north.identity(), south.identity());
     let mut row = Row::right("6.4", "a device's own certificate and token", "gateway");
     for number in 0..plan.trials {
         let verdict = site.ask(&DEVICE, Some(&own), Some(&right)).await;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use tuf::Digest;
 
+mod copies;
 mod device;
 mod doors;
 mod files;
@@ -68,8 +69,10 @@ pub struct Row {
     pub elsewhere: usize,
     /// Reasons given, with digits and digests left out, and how often.
     pub reasons: BTreeMap<String, usize>,
-    /// Seconds that all of them took.
+    /// Seconds that all of them took; where a row measures something of its own, of that.
     pub seconds: f64,
+    /// The longest of what the row measures, seconds.
+    pub longest: Option<f64>,
     #[serde(skip)]
     seen: BTreeSet<Digest>,
     #[serde(skip)]
@@ -89,6 +92,7 @@ impl Row {
             elsewhere: 0,
             reasons: BTreeMap::new(),
             seconds: 0.0,
+            longest: None,
             seen: BTreeSet::new(),
             wanted,
             begun: Instant::now(),
@@ -143,9 +147,18 @@ impl Row {
         }
     }
 
+    /// What one input took, where the row measures more than the time from row to row.
+    fn took(&mut self, time: Duration) {
+        let seconds = time.as_secs_f64();
+        self.seconds += seconds;
+        self.longest = Some(self.longest.map_or(seconds, |longest| longest.max(seconds)));
+    }
+
     fn done(mut self) -> Self {
         self.distinct = self.seen.len();
-        self.seconds = self.begun.elapsed().as_secs_f64();
+        if self.longest.is_none() {
+            self.seconds = self.begun.elapsed().as_secs_f64();
+        }
         self
     }
 
@@ -198,6 +211,7 @@ pub async fn run(plan: Plan, mut each: impl FnMut(&Row)) -> Vec<Row> {
     device::run(plan, &mut take).await;
     doors::run(plan, &mut take).await;
     joining::run(plan, &mut take).await;
+    copies::run(plan, &mut take).await;
     rows
 }
 

@@ -5,7 +5,7 @@ use e2e::client::{Connection, connect};
 use e2e::forge::now;
 use e2e::packages::{app, large_app};
 use e2e::site::{PASSPHRASE, PASSWORD};
-use e2e::{Agent, Program, Rogue, Site, SiteOptions, eventually};
+use e2e::{Program, Rogue, Site, SiteOptions, eventually};
 use http_body_util::BodyExt as _;
 use mtls::{Credentials, Refusal};
 use protocol::{Name, Outcome, Role, Step};
@@ -231,23 +231,12 @@ async fn each_role_may_do_what_is_its_own_at_the_repository() {
     }
 }
 
-/// The identity that a device keeps.
-fn identity(agent: &Agent) -> (Credentials, String) {
-    let own = Credentials::load(
-        &agent.dir.join("identity/chain.pem"),
-        &agent.dir.join("identity/key.pem"),
-    )
-    .unwrap();
-    let token = std::fs::read_to_string(agent.dir.join("identity/token")).unwrap();
-    (own, format!("Bearer {}", token.trim()))
-}
-
 /// R-004-90: the certificate alone is not enough, nor is another device's token.
 #[tokio::test]
 async fn a_device_needs_its_own_token_beside_its_certificate() {
     let site = Site::running(SiteOptions::default()).await;
     let (north, south) = (site.enroll("north").await, site.enroll("south").await);
-    let ((own, right), (_, others)) = (identity(&north), identity(&south));
+    let ((own, right), (_, others)) = (north.identity(), south.identity());
     let mut cut = right.clone();
     cut.pop();
     let zeros = format!("Bearer {}", "0".repeat(64));
@@ -307,7 +296,7 @@ async fn a_deleted_device_is_cut_off_in_mid_transfer() {
         .wait("the gateway has it", |event| event.step == Step::MirrorVerified)
         .await;
     let digest = site.manager_status().await.releases[0].digest;
-    let (own, token) = identity(&agent);
+    let (own, token) = agent.identity();
     let headers = [("authorization", token.as_str())];
     let mut connections = Vec::new();
     for _ in 0..2 {
