@@ -17,6 +17,7 @@ pub mod packages;
 pub mod process;
 pub mod proxy;
 pub mod rogue;
+pub mod secrets;
 pub mod site;
 pub mod steps;
 mod timer;

@@ -10,10 +10,14 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
+use crate::secrets;
+
 /// How long a program may take to say that it is ready, or a step to happen: generous, for a loaded machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 /// How long the last words of a program that has ended are waited for.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+/// The same where nothing is awaited of them but that they hold no secret.
+const LAST_LOOK: Duration = Duration::from_millis(100);
 /// Pause between two looks at a state that no event announces.
 const POLL: Duration = Duration::from_millis(40);
 /// Lines of output kept of one program; older ones are dropped.
@@ -69,6 +73,8 @@ pub fn heard() -> String {
 struct Lines {
     lines: Vec<String>,
     dropped: usize,
+    /// What a dropped line should not have said.
+    leak: Option<String>,
 }
 
 /// A running program.
@@ -107,6 +113,8 @@ impl Program {
         input: &str,
         env: &[(&str, &str)],
     ) -> Self {
+        let args: Vec<std::ffi::OsString> = args.into_iter().map(|arg| arg.as_ref().to_owned()).collect();
+        secrets::learn_input(&words(&args), input);
         let mut command = Command::new(program);
         command
             .args(args)
@@ -238,6 +246,7 @@ impl Program {
     /// If it cannot be killed.
     pub async fn kill(mut self) {
         self.child.kill().await.expect("kill -9");
+        self.drain(LAST_LOOK).await;
     }
 
     /// Asks it to end (SIGTERM) and waits.
@@ -253,7 +262,10 @@ impl Program {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         }
         match tokio::time::timeout(PATIENCE, self.child.wait()).await {
-            Ok(status) => status.expect("wait"),
+            Ok(status) => {
+                self.drain(LAST_LOOK).await;
+                status.expect("wait")
+            }
             Err(_) => panic!("{} does not end when asked to:\n{}", self.name, self.tail()),
         }
     }
@@ -265,7 +277,8 @@ impl Program {
     pub async fn wait(&mut self) -> std::process::ExitStatus {
         match tokio::time::timeout(PATIENCE, self.child.wait()).await {
             Ok(status) => {
-                self.drain().await;
+                self.drain(LAST_WORDS).await;
+                self.check();
                 status.expect("wait")
             }
             Err(_) => panic!("{} does not end:\n{}", self.name, self.tail()),
@@ -273,11 +286,24 @@ impl Program {
     }
 
     /// What a program said last may still lie in its pipe when it has ended: waits until all of it is read.
-    async fn drain(&self) {
+    async fn drain(&self, patience: Duration) {
         let mut count = self.count.clone();
         let read = async { while count.changed().await.is_ok() {} };
         // A child that inherited the pipe may hold it open for longer; it is not waited for.
-        let _ = tokio::time::timeout(LAST_WORDS, read).await;
+        let _ = tokio::time::timeout(patience, read).await;
+    }
+
+    /// Fails the test where a secret was said.
+    fn check(&self) {
+        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let (text, leak) = (lines.lines.join("\n"), lines.leak.clone());
+        drop(lines);
+        if let Some(leak) = leak
+            && !std::thread::panicking()
+        {
+            panic!("{} wrote {leak}", self.name);
+        }
+        secrets::check(&self.name, &text);
     }
 }
 
@@ -302,7 +328,8 @@ pub fn end_all_on_panic() {
     }));
 }
 
-/// A program that is dropped is gone when this returns, so that its folder can be removed.
+/// A program that is dropped is gone when this returns, so that its folder can be removed. What it said is held against
+/// all [`secrets`].
 impl Drop for Program {
     fn drop(&mut self) {
         let mut all = STARTED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -311,10 +338,11 @@ impl Drop for Program {
         let _ = self.child.start_kill();
         for _ in 0..500 {
             if !matches!(self.child.try_wait(), Ok(None)) {
-                return;
+                break;
             }
             std::thread::sleep(Duration::from_millis(2));
         }
+        self.check();
     }
 }
 
@@ -339,7 +367,9 @@ async fn collect(
             let mut kept = lines.lock().unwrap();
             kept.lines.push(line);
             if kept.lines.len() > MAX_LINES {
-                kept.lines.drain(..MAX_LINES / 2);
+                let old: Vec<String> = kept.lines.drain(..MAX_LINES / 2).collect();
+                let leak = secrets::leak(&old.join("\n"));
+                kept.leak = kept.leak.take().or(leak);
                 kept.dropped += MAX_LINES / 2;
             }
         }
@@ -429,7 +459,9 @@ pub async fn run<S: AsRef<OsStr>>(
     env: &[(&str, &str)],
 ) -> Output {
     let args: Vec<std::ffi::OsString> = args.into_iter().map(|arg| arg.as_ref().to_owned()).collect();
-    let prints_a_secret = args
+    let words = words(&args);
+    secrets::learn_input(&words, input);
+    let prints_a_secret = words
         .first()
         .is_some_and(|word| word == "add-device" || word == "new-code");
     let mut command = Command::new(program);
@@ -461,5 +493,20 @@ pub async fn run<S: AsRef<OsStr>>(
         heard.push_str(&output.stdout);
     }
     heard.push_str(&output.stderr);
+    drop(heard);
+    let name = program.file_name().unwrap_or(program.as_os_str());
+    let name = format!("{} {}", name.display(), words.first().map_or("", String::as_str));
+    if prints_a_secret {
+        secrets::learn_codes(&output.stdout);
+    } else {
+        secrets::check(&name, &output.stdout);
+    }
+    secrets::check(&name, &output.stderr);
     output
+}
+
+fn words(args: &[std::ffi::OsString]) -> Vec<String> {
+    args.iter()
+        .map(|arg| arg.to_string_lossy().into_owned())
+        .collect()
 }

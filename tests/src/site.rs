@@ -12,6 +12,7 @@ use protocol::{Event, UpdateId};
 
 use crate::packages::put;
 use crate::process::{Output, Program, bin, run};
+use crate::secrets;
 use crate::steps::Steps;
 
 /// The passphrase of every test site's author keys.
@@ -131,6 +132,7 @@ impl Site {
         let _ = run(&bin("admin-gui"), &args, &format!("{PASSPHRASE}\n"), &[])
             .await
             .ok();
+        secrets::learn_files(&dir);
         for (key, value) in [
             ("poll_seconds", options.poll_seconds.to_string()),
             ("events", options.events.to_string()),
@@ -196,6 +198,7 @@ impl Site {
 
     /// The same with more environment, such as another clock.
     pub async fn start_repository_with(&mut self, env: &[(&str, &str)]) {
+        secrets::learn_files(&self.path("repository"));
         let args = service("run", &self.path("repository"));
         let program = Program::start("repository", &bin("repo-server"), args, &self.env(env));
         program.wait_ready().await;
@@ -209,6 +212,7 @@ impl Site {
 
     /// The same with more environment, such as another clock.
     pub async fn start_manager_with(&mut self, env: &[(&str, &str)]) {
+        secrets::learn_files(&self.path("manager"));
         let args = service("run", &self.path("manager"));
         let program = Program::start("manager", &bin("manager"), args, &self.env(env));
         program.wait_ready().await;
@@ -458,6 +462,7 @@ impl Agent {
         )
         .await;
         if output.code == 0 {
+            secrets::learn_files(&self.dir);
             let path = self.dir.join("device.toml");
             let text = std::fs::read_to_string(&path).expect("device.toml");
             let text = format!("{text}\n[env.thermostat]\nTHERMOSTAT_PORT = \"{}\"\n", self.port);

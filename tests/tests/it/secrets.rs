@@ -1,4 +1,5 @@
-//! DESIGN invariant 9: no secret in a log, an error, a record, a database or a command line; whatever goes wrong.
+//! DESIGN invariant 9: no secret in a log, an error, a record, a database or a command line; whatever goes wrong. What
+//! programs say in all the other tests is looked through by the harness (`e2e::secrets`).
 
 use std::path::{Path, PathBuf};
 
@@ -100,6 +101,30 @@ async fn no_secret_is_written_anywhere_but_in_its_own_file() {
         }
     }
     site.stop_manager().await;
+}
+
+/// A command of this machine that says a word, through the harness as any program.
+fn saying(word: &str) -> [String; 2] {
+    ["-c".to_owned(), format!("echo ready; echo before {word} after")]
+}
+
+/// So that each test of the suite is one of this: the harness itself notices, in a command's output ...
+#[tokio::test]
+#[should_panic(expected = "sh -c wrote a device's password, in its line 2: before ")]
+async fn a_command_that_says_a_password_fails_its_test() {
+    let _ = e2e::process::run(Path::new("/bin/sh"), saying(PASSWORD), "", &[]).await;
+}
+
+/// ... and when a program is dropped, also a secret that became known after it was said.
+#[tokio::test]
+#[should_panic(expected = "blabber wrote a token")]
+async fn a_program_that_says_a_token_fails_its_test() {
+    let said = saying("a token of sixty-four digits");
+    let program = e2e::Program::start("blabber", Path::new("/bin/sh"), said, &[]);
+    program
+        .wait_line("it has said it", |line| line.contains("after"))
+        .await;
+    e2e::secrets::learn("a token", "a token of sixty-four digits");
 }
 
 /// A file that is there to hold a secret: private keys, the device's token, the manager's pepper. Its mode is
