@@ -2,6 +2,9 @@
 
 use serde_json::{Value, json};
 
+/// Bytes to which a value grows by one change.
+const GROWN: usize = 64 << 10;
+
 /// A fuzzer's bytes, taken from the front; zeros when they are used up.
 pub struct Input<'a>(pub &'a [u8]);
 
@@ -137,7 +140,10 @@ fn add(spot: &mut Value, name: String, new: Value) {
     }
 }
 
+/// As far as a value of [`GROWN`] bytes: several changes would else make one of gigabytes.
 fn grow(spot: &mut Value, times: usize) {
+    let size = serde_json::to_vec(spot).map_or(0, |bytes| bytes.len());
+    let times = times.min(GROWN / (size + 1));
     match spot {
         Value::Object(map) => {
             let some = map.values().next().cloned().unwrap_or_default();
