@@ -171,8 +171,12 @@ async fn a_click_on_upload_reaches_the_device_through_three_windows() {
     gateway.picture("gateway-3-events").await;
 
     // The service behind the window dies: the window says so, starts nothing by itself in vain, and goes on.
-    kill_process(services.pid("manager run"), Signal::KILL).unwrap();
+    let killed = services.pid("manager run");
+    kill_process(killed, Signal::KILL).unwrap();
     gateway.shows("does not answer").await;
+    // Its socket is free when it is gone, which on a loaded machine is a little after its connections have ended.
+    let running = || async { processes_in(&services.0).iter().any(|(pid, _)| *pid == killed) };
+    eventually("the killed gateway is gone", running, |running| !running).await;
     gateway.picture("gateway-4-lost").await;
     site.start_manager().await;
     gateway.gone("does not answer").await;
