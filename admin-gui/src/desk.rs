@@ -205,6 +205,8 @@ pub struct Desk {
     pub senses: Senses,
     pub(crate) repository: Repository,
     pub(crate) trust: Arc<durable::TrustStore>,
+    /// Whose key signs a report.
+    pub(crate) vouchers: Arc<mtls::Vouchers>,
     /// One refresh at a time: the trust has one writer.
     turn: Arc<tokio::sync::Mutex<()>>,
 }
@@ -241,6 +243,7 @@ impl Desk {
             authority_expires: authority.not_after,
             certificate_expires: credentials.validity().map_err(mtls::Error::from)?.not_after,
             repository: Repository::new(&config.repository, tls)?,
+            vouchers: Arc::new(mtls::Vouchers::new(&ca, &config.site)?),
             trust: Arc::new(durable::TrustStore::open(folder.trust())?),
             turn: Arc::default(),
             patience: Patience::default(),

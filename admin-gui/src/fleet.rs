@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use mtls::Vouchers;
 use protocol::author::StoredReport;
 use protocol::device::ComponentState;
 use protocol::{Event, Identity, Latencies, Name, Outcome, Report, Role, UpdateId, latencies};
@@ -107,7 +108,7 @@ impl Desk {
             first = first.or(page.reports.first().map(|stored| stored.seq));
             let is_last = page.reports.is_empty() || page.next <= after;
             for stored in page.reports {
-                match verified(&stored) {
+                match verified(&self.vouchers, &stored) {
                     Ok(told) => all.told.push(told),
                     Err(why) => all.refused.push(format!(
                         "report {} of {}: {why}",
@@ -125,13 +126,21 @@ impl Desk {
     }
 }
 
-/// The key was checked against its certificate by the gateway; here the text is checked against the key.
-fn verified(stored: &StoredReport) -> Result<Told, String> {
+/// The text is checked against the key, the key against the sender's certificate, and that against the site's root, which
+/// is the author's own: neither repository nor network can speak for a device.
+fn verified(vouchers: &Vouchers, stored: &StoredReport) -> Result<Told, String> {
     let relayed = &stored.relayed;
-    let key = hex::decode(&relayed.public_key).map_err(|_| "its key is not hexadecimal".to_owned())?;
+    if relayed.chain.is_empty() {
+        return Err("it comes without its sender's certificate".to_owned());
+    }
+    let vouched = vouchers.key_of(&relayed.chain, &relayed.sender);
+    let vouched = vouched.map_err(|refusal| format!("its sender's certificate: {refusal}"))?;
+    if vouched.fingerprint != relayed.report.key {
+        return Err("its sender's certificate is for another key".to_owned());
+    }
     let report = relayed
         .report
-        .verify(&key, &relayed.sender)
+        .verify(&vouched.public_key, &relayed.sender)
         .map_err(|error| error.to_string())?;
     Ok(Told {
         seq: stored.seq,

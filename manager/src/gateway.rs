@@ -8,7 +8,7 @@ use bytes::Bytes;
 use certs::DeviceAuthority;
 use durable::{RecordLog, Store, TrustStore};
 use mtls::serve::{Connections, Peer};
-use mtls::{Clock as _, Credentials, FlooredClock, SiteCa};
+use mtls::{CertificateDer, Clock as _, Credentials, FlooredClock, SiteCa};
 use protocol::control::{ListChange, ListEntry};
 use protocol::limits::MAX_REASON;
 use protocol::{Event, Identity, Name, Step};
@@ -70,6 +70,8 @@ pub(crate) struct Gateway {
     pub(crate) site_ca: SiteCa,
     pub(crate) credentials: Credentials,
     pub(crate) authority: DeviceAuthority,
+    /// Its certificate.
+    pub(crate) device_ca: CertificateDer<'static>,
     pub(crate) clock: Arc<FlooredClock>,
     pub(crate) database: Database,
     pub(crate) pepper: Pepper,

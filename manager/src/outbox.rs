@@ -152,6 +152,7 @@ async fn own_report(gateway: &Gateway, update: UpdateId, events: Vec<Event>) -> 
         mtls::key_fingerprint(certificate)?,
         mtls::public_key_of(certificate)?,
     );
+    let chain = mtls::chain_text(gateway.credentials.chain());
     let (actor, at) = (gateway.identity.clone(), mtls::stamp());
     let nonce = hex::encode(crate::secrets::random::<16>()?);
     let dropped = gateway
@@ -191,6 +192,7 @@ async fn own_report(gateway: &Gateway, update: UpdateId, events: Vec<Event>) -> 
                     report,
                     sender: actor,
                     public_key: hex::encode(public),
+                    chain,
                 },
             )
         })
@@ -295,6 +297,7 @@ mod tests {
                 name: name(device),
             },
             public_key: String::new(),
+            chain: Vec::new(),
         }
     }
 

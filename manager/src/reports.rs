@@ -13,12 +13,20 @@ use crate::gateway::Gateway;
 use crate::limits;
 use crate::outbox::enqueue;
 
+/// What a device's connection says of the key that signs its reports.
+pub(crate) struct SenderKey {
+    /// Uncompressed P-256 point.
+    pub(crate) public_key: Vec<u8>,
+    /// See [`RelayedReport::chain`].
+    pub(crate) chain: Vec<String>,
+}
+
 /// Takes reports of one device, oldest first; everything up to the answer is durable. `connection` is the one they came
 /// over.
 pub(crate) async fn take(
     gateway: &Gateway,
     name: &Name,
-    public_key: Vec<u8>,
+    sender_key: SenderKey,
     reports: Vec<SignedReport>,
     connection: u64,
 ) -> Result<ReportsTaken, Problem> {
@@ -30,6 +38,7 @@ pub(crate) async fn take(
         name: name.clone(),
         ..gateway.identity.clone()
     };
+    let SenderKey { public_key, chain } = sender_key;
     let mut verified = Vec::with_capacity(reports.len());
     for signed in reports {
         let report = signed.verify(&public_key, &sender).map_err(|error| {
@@ -52,6 +61,7 @@ pub(crate) async fn take(
                 report: signed.clone(),
                 sender: sender.clone(),
                 public_key: key.clone(),
+                chain: chain.clone(),
             },
             counter: report.counter,
             rolled_back: rolled_back(report, &catalog).map(|last| last.update),
@@ -310,6 +320,7 @@ mod tests {
                     name: "pump".parse().unwrap(),
                 },
                 public_key: String::new(),
+                chain: Vec::new(),
             },
             counter,
             rolled_back,

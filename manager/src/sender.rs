@@ -540,11 +540,14 @@ async fn take_reports(
         )
     };
     let certificate = peer.certificate.as_ref().ok_or_else(malformed)?;
-    let public_key = mtls::public_key_of(certificate).map_err(|_| malformed())?;
+    let key = reports::SenderKey {
+        public_key: mtls::public_key_of(certificate).map_err(|_| malformed())?,
+        chain: mtls::chain_text([certificate, &gateway.device_ca]),
+    };
     // Beside the connection: a device that is cut off now sends the report again, but what follows from it is
     // done with the first one that is written down, or never.
     let (own, sender, id) = (gateway.clone(), name.clone(), peer.id);
-    let taking = tokio::spawn(async move { reports::take(&own, &sender, public_key, reports, id).await });
+    let taking = tokio::spawn(async move { reports::take(&own, &sender, key, reports, id).await });
     let taken = taking.await.map_err(|_| {
         let message = "the gateway could not take the reports: try again";
         Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)

@@ -8,10 +8,11 @@ use anyhow::{Context as _, Result, bail};
 use certs::DeviceAuthority;
 use durable::{LogLimits, RecordLog, Store};
 use mtls::serve::{Connections, Limits, serve};
-use mtls::{ClientAuth, Credentials, FlooredClock, HTTP_1_1, SiteCa};
+use mtls::{CertificateDer, ClientAuth, Credentials, FlooredClock, HTTP_1_1, SiteCa};
 use protocol::control::{Level, Quarantine};
 use protocol::device::{DeviceOutcome, Hello};
 use protocol::{Identity, Role, UpdateId, messages};
+use rustls_pki_types::pem::PemObject as _;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -161,6 +162,7 @@ pub(crate) fn open(config: Config, paths: Paths) -> Result<Gateway> {
         identity,
         site_ca,
         credentials,
+        device_ca: CertificateDer::from_pem_slice(authority.certificate_pem().as_bytes())?,
         authority,
         clock: Arc::new(FlooredClock::new(state.not_before())),
         database,

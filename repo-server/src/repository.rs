@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use durable::{LogLimits, RecordLog};
-use mtls::Clock;
+use mtls::{Clock, SiteCa, Vouchers};
 use protocol::control::RepositoryStatus;
 use protocol::{Identity, Name, Role, UpdateId};
 use tokio::sync::watch;
@@ -49,6 +49,8 @@ pub struct Repository {
     pub(crate) complaint: Mutex<Option<String>>,
     pub(crate) outcomes: Mutex<Option<(Instant, Arc<Outcomes>)>>,
     address: Mutex<String>,
+    /// Whose key signs a report.
+    pub(crate) vouchers: Vouchers,
     /// The certificate that this repository serves with, and its key.
     certificate: [PathBuf; 2],
 }
@@ -113,8 +115,10 @@ impl Repository {
             ..LogLimits::default()
         };
         let reader = Database::open_reader(&folder.database())?;
+        let vouchers = Vouchers::new(&SiteCa::load(&folder.ca())?, &identity.site)?;
         let repository = Self {
             identity,
+            vouchers,
             limits,
             storage: Arc::new(storage::Folder::open(&folder.store())?),
             uploads: Uploads::default(),

@@ -21,6 +21,7 @@ mod inspect;
 mod maintain;
 mod proxy;
 mod publish;
+mod sender;
 mod service;
 mod service_work;
 mod site;

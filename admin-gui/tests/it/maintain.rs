@@ -5,10 +5,11 @@ use admin_gui::maintain::{RecoverError, Renewal};
 use admin_gui::progress;
 use admin_gui::publish::PublishError;
 use admin_gui::record::{self, Action};
+use protocol::Outcome;
 use protocol::author::{RelayedReport, StoredReport};
-use protocol::{Event, Outcome, Report, SignedReport, Stamp, Step};
 
 use crate::fake::Fake;
+use crate::sender::Sender;
 use crate::site::{Site, draft, passphrase};
 
 #[tokio::test]
@@ -112,14 +113,6 @@ async fn a_restored_repository_gets_back_what_it_forgot() {
     assert!(view.state.timestamp().unwrap().version > seen.state.timestamp().unwrap().version);
 }
 
-fn stamp(milliseconds: u64) -> Stamp {
-    Stamp {
-        wall_ns: milliseconds * 1_000_000,
-        boot_ns: milliseconds * 1_000_000,
-        boot_id: "b".into(),
-    }
-}
-
 #[tokio::test]
 async fn reports_are_verified_and_become_fleet_and_latencies() {
     let site = Site::new();
@@ -129,73 +122,59 @@ async fn reports_are_verified_and_become_fleet_and_latencies() {
     let published = unlocked.publish(&first, &progress::nobody()).await.unwrap();
     let update = published.update.unwrap();
 
-    let key =
-        aws_lc_rs::signature::EcdsaKeyPair::generate(&aws_lc_rs::signature::ECDSA_P256_SHA256_ASN1_SIGNING)
-            .unwrap();
-    let device = Fake::device("pump-7");
-    let event = |step, at| Event {
-        update,
-        actor: device.clone(),
-        step,
-        component: "heater".parse().unwrap(),
-        version: "1.0".parse().unwrap(),
-        device: None,
-        at: stamp(at),
-        bytes: None,
-        total: None,
-        reason: None,
+    let (pump, valve) = (Sender::of(&site, "pump-7"), Sender::of(&site, "valve"));
+    let right = pump.rolled_back(update);
+    // What a repository could make of it, or without it; each is told by its own check.
+    let forged = |change: fn(&mut RelayedReport, RelayedReport), by: &Sender| {
+        let mut forged = right.clone();
+        change(&mut forged, by.rolled_back(update));
+        forged
     };
-    let report = Report {
-        actor: device.clone(),
-        counter: 1,
-        nonce: "00".repeat(16),
-        at: stamp(50),
-        update: Some(update),
-        outcome: Some(Outcome::RolledBack),
-        reason: Some("never answered".into()),
-        events: vec![
-            event(Step::VerifyStarted, 10),
-            event(Step::Verified, 25),
-            event(Step::RolledBack, 40),
-        ],
-        components: Vec::new(),
+    let stranger = Sender::of(&Site::new(), "pump-7");
+    let altered = |forged: &mut RelayedReport, _| {
+        forged.report.report = forged.report.report.replace("rolled-back", "committed");
     };
-    let text = serde_json::to_string(&report).unwrap();
-    let rng = aws_lc_rs::rand::SystemRandom::new();
-    let signature = key.sign(&rng, &SignedReport::message(&text)).unwrap();
-    let public = aws_lc_rs::signature::KeyPair::public_key(&key);
-    let relayed = RelayedReport {
-        report: SignedReport {
-            report: text,
-            key: tuf::Digest::of(b""),
-            signature: hex::encode(signature),
-        },
-        sender: device.clone(),
-        public_key: hex::encode(public),
+    let renamed = |forged: &mut RelayedReport, by: RelayedReport| {
+        let sender = forged.sender.clone();
+        *forged = RelayedReport { sender, ..by };
     };
-    let mut forged = relayed.clone();
-    forged.report.report = forged.report.report.replace("rolled-back", "committed");
+    let tried = [
+        (forged(altered, &pump), "signature is not by the key"),
+        (forged(renamed, &valve), "the certificate is that of"),
+        (
+            forged(|forged, by| *forged = by, &stranger),
+            "does not come from this site",
+        ),
+        (
+            forged(|forged, by| forged.report = by.report, &stranger),
+            "is for another key",
+        ),
+        (
+            forged(|forged, _| forged.chain.clear(), &pump),
+            "without its sender's certificate",
+        ),
+        (
+            forged(|forged, _| forged.chain[0].truncate(40), &pump),
+            "cannot be read",
+        ),
+    ];
     let received = unlocked.desk.senses.now();
-    fake.kept().reports = vec![
-        StoredReport {
-            seq: 1,
+    let relayed = std::iter::once(right.clone()).chain(tried.iter().map(|(forged, _)| forged.clone()));
+    fake.kept().reports = relayed
+        .zip(1..)
+        .map(|(relayed, seq)| StoredReport {
+            seq,
             received,
             relayed,
-        },
-        StoredReport {
-            seq: 2,
-            received,
-            relayed: forged,
-        },
-    ];
+        })
+        .collect();
 
     let reports: Reports = unlocked.desk.reports().await.unwrap();
-    assert_eq!(
-        (reports.told.len(), reports.refused.len()),
-        (1, 1),
-        "{:?}",
-        reports.refused
-    );
+    assert_eq!(reports.told.len(), 1);
+    assert_eq!(reports.refused.len(), tried.len());
+    for (refused, (_, why)) in reports.refused.iter().zip(&tried) {
+        assert!(refused.contains(why), "{refused}: {why}");
+    }
     assert!(!reports.is_cut);
     let row = &reports.devices()[0];
     assert_eq!(
@@ -222,6 +201,7 @@ async fn reports_are_verified_and_become_fleet_and_latencies() {
     let late = admin_gui::limits::REPORTS_READ + 100;
     {
         let mut kept = fake.kept();
+        kept.reports.truncate(2);
         kept.reports[1].relayed = kept.reports[0].relayed.clone();
         kept.reports[1].seq = late;
     }

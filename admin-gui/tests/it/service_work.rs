@@ -9,16 +9,17 @@ use admin_gui::draft::DraftError;
 use admin_gui::progress::{Progress, Sink};
 use admin_gui::{Options, Stop};
 use control::Client;
-use protocol::author::{RelayedReport, StoredReport};
+use protocol::author::StoredReport;
 use protocol::control::{
     AuthorEvent, AuthorRequest, AuthorStatus, FleetPage, HistoryView, InitRequest, JobEnd, JobStatus,
     KeyState, LatencyView, PublishWhat, RenewWhat, SigningKeyKind, SiteMade, SiteState,
 };
-use protocol::{Event, Outcome, Report, Secret, SignedReport, Stamp, Step, UpdateId};
+use protocol::{Outcome, Secret, UpdateId};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::Command;
 
 use crate::fake::Fake;
+use crate::sender::Sender;
 use crate::service::{Running, file};
 use crate::site::{PASSPHRASE, Site, manifest};
 
@@ -244,61 +245,12 @@ async fn reading_ends_where_a_person_ends_it_for_files_folders_and_packages() {
     );
 }
 
-fn stamp(ms: u64) -> Stamp {
-    Stamp {
-        wall_ns: ms * 1_000_000,
-        boot_ns: ms * 1_000_000,
-        boot_id: "pump".into(),
-    }
-}
-
-/// A report of a device, signed with a key of its own.
-fn report(device: &str, update: UpdateId, seq: u64) -> StoredReport {
-    use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
-    let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
-    let actor = Fake::device(device);
-    let event = |step, at| Event {
-        update,
-        actor: actor.clone(),
-        step,
-        component: "heater".parse().unwrap(),
-        version: "1.0".parse().unwrap(),
-        device: None,
-        at: stamp(at),
-        bytes: None,
-        total: None,
-        reason: None,
-    };
-    let report = Report {
-        actor: actor.clone(),
-        counter: 1,
-        nonce: "00".repeat(16),
-        at: stamp(50),
-        update: Some(update),
-        outcome: Some(Outcome::RolledBack),
-        reason: Some("never answered".into()),
-        events: vec![
-            event(Step::VerifyStarted, 10),
-            event(Step::Verified, 25),
-            event(Step::RolledBack, 40),
-        ],
-        components: Vec::new(),
-    };
-    let text = serde_json::to_string(&report).unwrap();
-    let rng = aws_lc_rs::rand::SystemRandom::new();
-    let signature = key.sign(&rng, &SignedReport::message(&text)).unwrap();
+/// A report of a device of the site.
+fn report(site: &Site, device: &str, update: UpdateId, seq: u64) -> StoredReport {
     StoredReport {
         seq,
         received: admin_gui::Senses::system().now(),
-        relayed: RelayedReport {
-            report: SignedReport {
-                report: text,
-                key: tuf::Digest::of(b""),
-                signature: hex::encode(signature),
-            },
-            sender: actor,
-            public_key: hex::encode(key.public_key()),
-        },
+        relayed: Sender::of(site, device).rolled_back(update),
     }
 }
 
@@ -318,7 +270,7 @@ async fn the_fleet_comes_in_pages_with_reasons_and_latencies() {
     };
     let names = ["pump-1", "pump-2", "pump-3"];
     for (name, seq) in names.into_iter().zip(1..) {
-        let stored = report(name, update, seq);
+        let stored = report(&site, name, update, seq);
         fake.kept().reports.push(stored);
     }
     let seen = desk.site().await;

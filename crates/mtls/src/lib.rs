@@ -29,6 +29,7 @@ pub mod reload;
 mod roles;
 pub mod serve;
 mod verify;
+mod vouchers;
 
 pub use clock::{Clock, FlooredClock, SystemClock, since_boot, stamp};
 pub use config::{ClientAuth, client_config, pinned_client_config, server_config};
@@ -36,6 +37,7 @@ pub use credentials::{Credentials, Error, SiteCa};
 pub use identity::{IdentityError, Validity, identity_of, key_fingerprint, public_key_of, validity_of};
 pub use refusal::{Refusal, peer_says_expired};
 pub use roles::{Issuer, ROLES, RoleRule, rule};
+pub use vouchers::{Vouched, Vouchers, chain_text};
 
 // What users of this crate need to name the results.
 pub use rustls::{ClientConfig, ServerConfig};

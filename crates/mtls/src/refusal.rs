@@ -21,6 +21,15 @@ pub enum Refusal {
     /// Not signed by this site's certificate authority.
     #[error("its certificate does not come from this site's certificate authority")]
     Stranger,
+    /// What should be certificates is none, or too much.
+    #[error("its certificates cannot be read")]
+    Unreadable,
+    /// A certificate of somebody else than the one in whose name something is.
+    #[error("the certificate is that of {identity}")]
+    Another {
+        /// Whose it is.
+        identity: Box<Identity>,
+    },
     /// Past its notAfter.
     #[error("its certificate has expired")]
     Expired,

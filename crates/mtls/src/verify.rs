@@ -31,7 +31,7 @@ pub(crate) enum Side {
 }
 
 /// Path building below one root, for both sides.
-struct Paths {
+pub(crate) struct Paths {
     root: CertificateDer<'static>,
     store: Arc<RootCertStore>,
     clients: Arc<dyn ClientCertVerifier>,
@@ -39,7 +39,7 @@ struct Paths {
 }
 
 impl Paths {
-    fn new(root: &CertificateDer<'static>, provider: &Arc<CryptoProvider>) -> Result<Self, Error> {
+    pub(crate) fn new(root: &CertificateDer<'static>, provider: &Arc<CryptoProvider>) -> Result<Self, Error> {
         let mut store = RootCertStore::empty();
         store.add(root.clone())?;
         let store = Arc::new(store);
@@ -73,7 +73,7 @@ impl Paths {
     }
 
     /// The path that the role table demands, and no other.
-    fn check(
+    pub(crate) fn check(
         &self,
         side: Side,
         identity: &Identity,
@@ -222,7 +222,7 @@ impl Judge {
 }
 
 /// The latest notBefore among the certificates; 1970 for what cannot be read (the path will fail anyway).
-fn beginning(leaf: &CertificateDer<'_>, sent: &[CertificateDer<'_>]) -> UnixTime {
+pub(crate) fn beginning(leaf: &CertificateDer<'_>, sent: &[CertificateDer<'_>]) -> UnixTime {
     std::iter::once(leaf)
         .chain(sent)
         .filter_map(|cert| validity_of(cert).ok())

@@ -109,6 +109,11 @@ pub struct RelayedReport {
     pub sender: Identity,
     /// That key: uncompressed P-256 point in hexadecimal.
     pub public_key: String,
+    /// The sender's certificate and what leads from it to the site's root, leaf first, the DER of each in base64 (`x5c`
+    /// of RFC 7515, section 4.1.6); empty where a gateway of an earlier version passed it on. Whoever reads the report
+    /// sees by it that the site vouches for the key.
+    #[serde(default)]
+    pub chain: Vec<String>,
 }
 
 /// Reports for the author's windows.

@@ -2,11 +2,13 @@
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
+use certs::SiteAuthority;
 use protocol::author::{RelayedReport, ReportPage};
 use protocol::device::ReportsTaken;
 use protocol::{Event, Identity, Outcome, Report, Role, SignedReport, Stamp, Step, UpdateId};
 use repo_server::{Limits, Options};
 use reqwest::StatusCode;
+use rustls_pki_types::PrivateKeyDer;
 use tuf::Digest;
 
 use crate::site::{Running, Site, problem, sample};
@@ -16,6 +18,7 @@ const SPKI_HEAD: &str = "3059301306072a8648ce3d020106082a8648ce3d030107034200";
 struct Device {
     identity: Identity,
     key: EcdsaKeyPair,
+    chain: Vec<String>,
 }
 
 impl Device {
@@ -24,6 +27,29 @@ impl Device {
         Self {
             identity: identity.parse().unwrap(),
             key,
+            chain: Vec::new(),
+        }
+    }
+
+    /// One that a gateway of the site has enrolled.
+    fn enrolled(authority: &SiteAuthority, identity: &str) -> Self {
+        let identity: Identity = identity.parse().unwrap();
+        let now = mtls::Clock::now(&mtls::SystemClock).now;
+        let pem = certs::new_key().unwrap().to_string();
+        let gateway = authority.device_authority(now).unwrap();
+        let csr = certs::request(&pem).unwrap();
+        let chain = gateway
+            .issue_device(csr.as_bytes(), &identity.name, 3_600, now)
+            .unwrap();
+        let own = mtls::Credentials::from_pem(&chain, &pem).unwrap();
+        let PrivateKeyDer::Pkcs8(der) = own.key() else {
+            panic!("not PKCS#8")
+        };
+        let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, der.secret_pkcs8_der());
+        Self {
+            identity,
+            key: key.unwrap(),
+            chain: mtls::chain_text(own.chain()),
         }
     }
 
@@ -75,6 +101,7 @@ impl Device {
             },
             sender: self.identity.clone(),
             public_key: hex::encode(point),
+            chain: self.chain.clone(),
         }
     }
 }
@@ -149,7 +176,7 @@ async fn reports_are_stored_once_and_read_in_pages_also_after_a_restart() {
 async fn a_report_that_does_not_verify_is_left_out_and_does_not_hold_up_the_others() {
     let site = Site::new();
     let running = site.start().await;
-    let pump = Device::new("drover://plant/device/pump");
+    let pump = Device::enrolled(&site.authority, "drover://plant/device/pump");
     let good = pump.report(1, Outcome::Committed);
 
     let mut signature = pump.report(2, Outcome::Committed);
@@ -164,7 +191,19 @@ async fn a_report_that_does_not_verify_is_left_out_and_does_not_hold_up_the_othe
     let manager = Device::new("drover://plant/manager/two").report(6, Outcome::Committed);
     let author = Device::new("drover://plant/author/one").report(7, Outcome::Committed);
     let garbage = pump.relayed("{}");
-    let bad = [signature, key, name, elsewhere, manager, author, garbage];
+    let now = mtls::Clock::now(&mtls::SystemClock).now;
+    let strange = SiteAuthority::create(&"plant".parse().unwrap(), now).unwrap();
+    let stranger = Device::enrolled(&strange, "drover://plant/device/pump").report(8, Outcome::Committed);
+    // A right chain, of the same name, for another key: what a copy of the list would look like.
+    let mut lent = Device::new("drover://plant/device/pump");
+    lent.chain.clone_from(&pump.chain);
+    let lent = lent.report(9, Outcome::Committed);
+    let mut named = Device::enrolled(&site.authority, "drover://plant/device/valve");
+    named.identity = pump.identity.clone();
+    let named = named.report(10, Outcome::Committed);
+    let bad = [
+        signature, key, name, elsewhere, manager, author, garbage, stranger, lent, named,
+    ];
     let reports: Vec<_> = bad.into_iter().chain([good.clone()]).collect();
     assert_eq!(send(&running, &reports).await.through, 1);
     let stored = page(&running, "").await.reports;
@@ -175,7 +214,7 @@ async fn a_report_that_does_not_verify_is_left_out_and_does_not_hold_up_the_othe
             .text("/metrics")
             .await
             .1
-            .contains("drover_repository_reports_refused_total 7")
+            .contains("drover_repository_reports_refused_total 10")
     );
 
     let own = Device::new("drover://plant/manager/one").report(1, Outcome::Committed);
