@@ -2,7 +2,7 @@
 
 use release::{Component, Release, Version};
 use serde::Serialize;
-use tuf::{Digest, TrustedState};
+use tuf::{Digest, TargetFile, Targets, TrustedState};
 
 /// One release in the repository.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -27,8 +27,17 @@ impl Catalogue {
     /// Reads it from verified metadata; targets of other systems are left out.
     #[must_use]
     pub fn of(state: &TrustedState) -> Self {
-        let mut releases: Vec<Listed> = state
-            .all_targets()
+        Self::of_targets(state.all_targets())
+    }
+
+    /// Reads it from one list alone.
+    #[must_use]
+    pub fn of_list(list: &Targets) -> Self {
+        Self::of_targets(list.targets.iter().map(|(path, target)| (path.as_str(), target)))
+    }
+
+    fn of_targets<'a>(targets: impl Iterator<Item = (&'a str, &'a TargetFile)>) -> Self {
+        let mut releases: Vec<Listed> = targets
             .filter_map(|(path, target)| {
                 let release = Release::from_custom(target.custom.as_ref()?).ok()?;
                 Some(Listed {

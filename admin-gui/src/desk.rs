@@ -402,9 +402,10 @@ impl Desk {
         if !public.exists() {
             let _ = crate::keyring::write_public(&public, &key.public_key());
         }
+        let others = self.folder.others_for(authority.keys(), &path, passphrase)?;
         Ok(Unlocked {
             desk: self.clone(),
-            key: Arc::new(key),
+            keys: Arc::new((key, others)),
         })
     }
 
@@ -421,7 +422,7 @@ impl Desk {
     pub(crate) fn authority(&self, state: &TrustedState) -> Option<Authority> {
         match &self.config.team {
             Some(team) => Authority::of_team(state, team),
-            None => Some(Authority::of_root(state.root())),
+            None => Some(Authority::of_author(state)),
         }
     }
 
@@ -478,18 +479,23 @@ fn judge(source: tuf::Error) -> LookError {
 pub struct Unlocked {
     /// The desk.
     pub desk: Desk,
-    pub(crate) key: Arc<AuthorKey>,
+    /// The first key, and those that sign with it.
+    pub(crate) keys: Arc<(AuthorKey, Vec<AuthorKey>)>,
 }
 
 impl Unlocked {
     /// Every open key, in the order in which they sign.
-    pub(crate) fn signers(&self) -> [&dyn tuf::Signer; 1] {
-        [&*self.key]
+    pub(crate) fn signers(&self) -> Vec<&dyn tuf::Signer> {
+        let (first, others) = &*self.keys;
+        std::iter::once(first)
+            .chain(others)
+            .map(|key| key as &dyn tuf::Signer)
+            .collect()
     }
 
-    /// The key that will sign.
+    /// The key that will sign, the first of them.
     #[must_use]
     pub fn signer(&self) -> KeyId {
-        self.key.public_key().id()
+        self.keys.0.public_key().id()
     }
 }

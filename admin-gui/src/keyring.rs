@@ -165,6 +165,35 @@ impl Folder {
             .next()
             .map_or(usual, |key| key.path)
     }
+
+    /// Where several must sign: the keys beside `first` that the same passphrase opens, as many as `role` needs.
+    ///
+    /// # Errors
+    /// A file that cannot be used; one under another passphrase is passed over.
+    pub fn others_for(
+        &self,
+        role: &RoleKeys,
+        first: &Path,
+        passphrase: &Passphrase,
+    ) -> Result<Vec<AuthorKey>, KeyError> {
+        let more = role.threshold.get() as usize - 1;
+        let mut found = Vec::new();
+        for file in self.keys_for(role) {
+            if found.len() == more {
+                break;
+            }
+            if file.path == first {
+                continue;
+            }
+            match AuthorKey::open(&file.path, passphrase) {
+                Ok(key) => found.push(key),
+                // Somebody else's, perhaps: `admin-gui sign --key` asks for it.
+                Err(KeyError::WrongPassphrase(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
+    }
 }
 
 #[cfg(test)]

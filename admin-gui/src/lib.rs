@@ -18,6 +18,7 @@ pub mod catalogue;
 pub mod ceremony;
 pub mod cli;
 pub mod config;
+pub mod cosign;
 pub mod desk;
 pub mod draft;
 pub mod fleet;

@@ -59,6 +59,8 @@ pub const CONFLICT_TRIES: u32 = 4;
 
 /// Lifetime of a root: one year.
 pub const ROOT_SECONDS: i64 = 365 * 86_400;
+/// Seconds that two signers' clocks may be apart: a day.
+pub const CLOCKS_APART: i64 = 86_400;
 /// Lifetime of a targets role: 180 days.
 pub const TARGETS_SECONDS: i64 = 180 * 86_400;
 /// Root files handed back at once: a key change a month for decades.

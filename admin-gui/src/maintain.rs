@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use protocol::author::{Receipt, Recover, RoleFile};
 use protocol::{Event, Step, UpdateId};
 use release::{Component, Form, Release, Version};
-use tuf::{Digest, KeyId, Role, UnixTime};
+use tuf::{Digest, KeyId, Role, TargetFile, UnixTime};
 
 use crate::ceremony::mark_withdrawn;
 use crate::desk::{Desk, LookError, Unlocked, View};
@@ -88,10 +88,7 @@ impl Unlocked {
         reason: &str,
         sink: &Sink,
     ) -> Result<Published, PublishError> {
-        let characters = reason.chars().count();
-        if characters == 0 || characters > protocol::limits::MAX_REASON {
-            return Err(PublishError::Reason(characters));
-        }
+        check_reason(reason)?;
         let mut tries = 0;
         let outcome = loop {
             tries += 1;
@@ -116,30 +113,13 @@ impl Unlocked {
     ) -> Result<Published, PublishError> {
         let desk = &self.desk;
         let view = desk.look().await?;
-        let name = || format!("{component} {version}");
-        let listed = view
-            .catalogue
-            .find(component, version)
-            .ok_or_else(|| PublishError::NoSuchRelease(name()))?;
-        if listed.release.withdrawn.is_some() {
-            return Err(PublishError::AlreadyWithdrawn(name()));
-        }
-        let (role, target) = view
-            .state
-            .target_and_role(&listed.path)
-            .ok_or_else(|| PublishError::NoSuchRelease(name()))?;
-        let mut target = target.clone();
-        if role != desk.role() {
-            return Err(PublishError::NotOurs(name()));
-        }
-        let at = desk.senses.now();
-        mark_withdrawn(&mut target, at, reason);
+        let (path, target) = desk.withdrawal(&view, component, version, reason)?;
         let release = Release::from_custom(target.custom.as_ref().unwrap_or(&serde_json::Value::Null))?;
-        let expires = at.plus_seconds(TARGETS_SECONDS);
+        let expires = desk.senses.now().plus_seconds(TARGETS_SECONDS);
         let base = desk.base_targets(&view)?;
         let authority = desk.authority(&view.state).ok_or(PublishError::NoTeam)?;
         let targets = roles::next_targets(&base, &self.signers(), expires, &authority, |editor| {
-            editor.add_target(&listed.path, &target)
+            editor.add_target(&path, &target)
         })?;
         let event = desk.withdrawn(&release, reason);
         let change = Change {
@@ -297,8 +277,45 @@ impl Desk {
     }
 }
 
+/// A reason that everybody can show.
+fn check_reason(reason: &str) -> Result<(), PublishError> {
+    match reason.chars().count() {
+        1..=protocol::limits::MAX_REASON => Ok(()),
+        characters => Err(PublishError::Reason(characters)),
+    }
+}
+
 impl Desk {
-    fn withdrawn(&self, release: &Release, reason: &str) -> Event {
+    /// The entry of a release on this desk's own list, withdrawn now: its path, and what is said about it then.
+    pub(crate) fn withdrawal(
+        &self,
+        view: &View,
+        component: &Component,
+        version: &Version,
+        reason: &str,
+    ) -> Result<(String, TargetFile), PublishError> {
+        check_reason(reason)?;
+        let name = || format!("{component} {version}");
+        let listed = view
+            .catalogue
+            .find(component, version)
+            .ok_or_else(|| PublishError::NoSuchRelease(name()))?;
+        if listed.release.withdrawn.is_some() {
+            return Err(PublishError::AlreadyWithdrawn(name()));
+        }
+        let (role, target) = view
+            .state
+            .target_and_role(&listed.path)
+            .ok_or_else(|| PublishError::NoSuchRelease(name()))?;
+        if role != self.role() {
+            return Err(PublishError::NotOurs(name()));
+        }
+        let mut target = target.clone();
+        mark_withdrawn(&mut target, self.senses.now(), reason);
+        Ok((listed.path.clone(), target))
+    }
+
+    pub(crate) fn withdrawn(&self, release: &Release, reason: &str) -> Event {
         Event {
             // A description without a valid id has not come through `Release::from_custom`.
             update: release

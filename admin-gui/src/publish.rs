@@ -8,10 +8,11 @@ use protocol::messages::{self, Message};
 use protocol::{Event, Step, UpdateId};
 use release::{Component, Release, Version};
 use serde::Serialize;
+use tuf::KeyId;
 use tuf::schema::{Hashes, TargetFile};
 
 use crate::catalogue::Catalogue;
-use crate::desk::{LookError, Unlocked, View};
+use crate::desk::{Desk, LookError, Unlocked, View};
 use crate::draft::{Draft, chain};
 use crate::limits::{CONFLICT_TRIES, TARGETS_SECONDS};
 use crate::preflight::{Preflight, preflight};
@@ -125,31 +126,49 @@ impl Unlocked {
                 &Catalogue::default(),
             ))));
         };
-        let (update, steps) = (self.desk.new_update()?, Vec::new());
-        let mut run = Run {
-            unlocked: self,
-            sink,
-            stop,
-            update,
-            component,
-            version,
-            steps,
-            sent: 0,
-        };
-        run.step(Step::Clicked);
-        match run.with_retries(draft).await {
-            Ok(published) => Ok(run.settle(draft, published)),
-            Err(error) => {
-                run.lament(draft, &error);
-                Err(error)
-            }
-        }
+        let (update, named) = (self.desk.new_update()?, (component, version));
+        let mut run = Run::new(&self.desk, self.signer(), (sink, stop), update, named);
+        let outcome = run.with_retries(self, draft).await;
+        run.close(draft, outcome)
     }
 }
 
+impl Unlocked {
+    fn sign(&self, view: &View, draft: &Draft, release: &Release) -> Result<Change, PublishError> {
+        let desk = &self.desk;
+        let (path, target) = target_of(draft, release)?;
+        let expires = desk.senses.now().plus_seconds(TARGETS_SECONDS);
+        let base = desk.base_targets(view)?;
+        let authority = desk.authority(&view.state).ok_or(PublishError::NoTeam)?;
+        let targets = roles::next_targets(&base, &self.signers(), expires, &authority, |editor| {
+            editor.add_target(&path, &target)
+        })?;
+        Ok(Change {
+            expects: view.targets_version(),
+            roots: desk.pending_roots(view)?,
+            targets: Some(targets),
+            lists: Vec::new(),
+            target: Some((path, draft.digest)),
+        })
+    }
+}
+
+/// The target of a release: its path, and what is signed about it.
+pub(crate) fn target_of(draft: &Draft, release: &Release) -> Result<(String, TargetFile), PublishError> {
+    let path = release.target_path().map_err(release::ReleaseError::from)?;
+    let target = TargetFile {
+        length: draft.length,
+        hashes: Hashes::sha256(draft.digest),
+        custom: Some(release.to_custom()?),
+    };
+    Ok((path.as_str().to_owned(), target))
+}
+
 /// A publish while it runs.
-struct Run<'a> {
-    unlocked: &'a Unlocked,
+pub(crate) struct Run<'a> {
+    desk: &'a Desk,
+    /// The key that stands in the record.
+    signer: KeyId,
     sink: &'a Sink,
     stop: &'a Stop,
     update: UpdateId,
@@ -159,9 +178,53 @@ struct Run<'a> {
     sent: u64,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    /// Begins with the click.
+    pub(crate) fn new(
+        desk: &'a Desk,
+        signer: KeyId,
+        (sink, stop): (&'a Sink, &'a Stop),
+        update: UpdateId,
+        (component, version): (Component, Version),
+    ) -> Self {
+        let mut run = Self {
+            desk,
+            signer,
+            sink,
+            stop,
+            update,
+            component,
+            version,
+            steps: Vec::new(),
+            sent: 0,
+        };
+        run.step(Step::Clicked);
+        run
+    }
+
+    /// What was checked and signed before, on the machines of those who have the keys.
+    pub(crate) fn signed_elsewhere(&mut self) {
+        self.step(Step::Preflighted);
+        self.step(Step::Signed);
+    }
+
+    /// The end, good or not: it is told, and written into the record.
+    pub(crate) fn close(
+        &self,
+        draft: &Draft,
+        outcome: Result<Published, PublishError>,
+    ) -> Result<Published, PublishError> {
+        match outcome {
+            Ok(published) => Ok(self.settle(draft, published)),
+            Err(error) => {
+                self.lament(draft, &error);
+                Err(error)
+            }
+        }
+    }
+
     fn step(&mut self, step: Step) {
-        let desk = &self.unlocked.desk;
+        let desk = self.desk;
         let event = Event {
             update: self.update,
             actor: desk.author.clone(),
@@ -187,12 +250,12 @@ impl Run<'_> {
     }
 
     /// Whoever else published in between, the click stays the same.
-    async fn with_retries(&mut self, draft: &Draft) -> Result<Published, PublishError> {
+    async fn with_retries(&mut self, unlocked: &Unlocked, draft: &Draft) -> Result<Published, PublishError> {
         let mut tries = 0;
         loop {
             self.steps.truncate(1);
             tries += 1;
-            match self.once(draft).await {
+            match self.once(unlocked, draft).await {
                 Err(error) if error.is_worth_another_try() && tries < CONFLICT_TRIES => {
                     // It is known that nothing became visible.
                     self.stop.reopen();
@@ -203,8 +266,8 @@ impl Run<'_> {
         }
     }
 
-    async fn once(&mut self, draft: &Draft) -> Result<Published, PublishError> {
-        let desk = &self.unlocked.desk;
+    async fn once(&mut self, unlocked: &Unlocked, draft: &Draft) -> Result<Published, PublishError> {
+        let desk = self.desk;
         let view = self.stop.or(desk.look()).await??;
         let report = desk.judged(draft, &view);
         let Some(manifest) = draft.manifest.as_ref().filter(|_| report.passes()) else {
@@ -218,10 +281,20 @@ impl Run<'_> {
 
         let (update, now) = (self.update.to_string(), desk.senses.now());
         let release = manifest.release(update, report.counter, draft.form, draft.file_name.clone(), now);
-        let change = self.sign(&view, draft, &release)?;
+        let change = unlocked.sign(&view, draft, &release)?;
         self.step(Step::Signed);
         self.say(&messages::SIGNED, draft);
+        self.send(draft, &release, &change).await
+    }
 
+    /// The bytes, then the one request that makes them visible.
+    pub(crate) async fn send(
+        &mut self,
+        draft: &Draft,
+        release: &Release,
+        change: &Change,
+    ) -> Result<Published, PublishError> {
+        let desk = self.desk;
         let cargo = Cargo {
             path: &draft.file,
             digest: draft.digest,
@@ -232,15 +305,15 @@ impl Run<'_> {
         self.step(Step::Uploaded);
         self.stop.last()?;
 
-        let receipt = desk.make_visible(&change, Some(self.update), &self.steps).await?;
+        let receipt = desk.make_visible(change, Some(self.update), &self.steps).await?;
         self.step(Step::Published);
         self.say(&messages::UPLOADED, draft);
         let mut warnings = Vec::new();
-        desk.confirm(&change, &receipt, &mut warnings).await?;
+        desk.confirm(change, &receipt, &mut warnings).await?;
         let events = self.steps.iter().chain(&receipt.events).cloned().collect();
         Ok(Published {
             update: Some(self.update),
-            release: Some(release),
+            release: Some(release.clone()),
             receipt,
             events,
             sent: self.sent,
@@ -248,34 +321,11 @@ impl Run<'_> {
         })
     }
 
-    fn sign(&self, view: &View, draft: &Draft, release: &Release) -> Result<Change, PublishError> {
-        let desk = &self.unlocked.desk;
-        let path = release.target_path().map_err(release::ReleaseError::from)?;
-        let target = TargetFile {
-            length: draft.length,
-            hashes: Hashes::sha256(draft.digest),
-            custom: Some(release.to_custom()?),
-        };
-        let expires = desk.senses.now().plus_seconds(TARGETS_SECONDS);
-        let base = desk.base_targets(view)?;
-        let authority = desk.authority(&view.state).ok_or(PublishError::NoTeam)?;
-        let targets = roles::next_targets(&base, &self.unlocked.signers(), expires, &authority, |editor| {
-            editor.add_target(path.as_str(), &target)
-        })?;
-        Ok(Change {
-            expects: view.targets_version(),
-            roots: desk.pending_roots(view)?,
-            targets: Some(targets),
-            lists: Vec::new(),
-            target: Some((path.as_str().to_owned(), draft.digest)),
-        })
-    }
-
     /// What is done once the release is out; it cannot fail any more, only warn.
     fn settle(&self, draft: &Draft, mut published: Published) -> Published {
         let Published { receipt, events, .. } = &published;
         let record = self.record(draft, published.release.as_ref(), None, Some(receipt), events);
-        if let Err(error) = record::append(&self.unlocked.desk.folder.records(), &record) {
+        if let Err(error) = record::append(&self.desk.folder.records(), &record) {
             published.warnings.push(format!(
                 "the record of uploads was not written: {}",
                 chain(&error)
@@ -300,7 +350,7 @@ impl Run<'_> {
             self.say(&messages::SIGN_FAILED, draft);
         }
         let record = self.record(draft, None, Some(chain(error)), None, &self.steps);
-        if let Err(error) = record::append(&self.unlocked.desk.folder.records(), &record) {
+        if let Err(error) = record::append(&self.desk.folder.records(), &record) {
             (self.sink)(&Progress::Trouble(format!(
                 "the record of uploads was not written: {}",
                 chain(&error)
@@ -316,7 +366,7 @@ impl Run<'_> {
         receipt: Option<&Receipt>,
         events: &[Event],
     ) -> UploadRecord {
-        let desk = &self.unlocked.desk;
+        let desk = self.desk;
         let now = desk.senses.now();
         UploadRecord {
             action: Action::Publish,
@@ -328,7 +378,7 @@ impl Run<'_> {
             update: Some(self.update),
             digest: Some(draft.digest),
             size: Some(draft.length),
-            signer: self.unlocked.signer(),
+            signer: self.signer,
             author: desk.author.clone(),
             failure,
             receipt: receipt.cloned(),

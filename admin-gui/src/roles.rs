@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use protocol::Name;
 use protocol::author::RoleFile;
-use tuf::editor::{RootEditor, TargetsEditor};
+use tuf::editor::{RootEditor, Signed, TargetsEditor};
 use tuf::schema::RoleKeys;
-use tuf::{Digest, KeyId, PublicKey, Role, Root, SignError, Signer, TrustedState, UnixTime};
+use tuf::{Digest, KeyId, PublicKey, Role, Root, SignError, Signer, Targets, TrustedState, UnixTime};
 
 use crate::ceremony::Holders;
 
@@ -19,6 +19,19 @@ pub enum RolesError {
     /// The key did not sign.
     #[error("the key did not sign")]
     Sign(#[from] SignError),
+    /// One desk is not enough.
+    #[error(
+        "{needed} keys must sign the list of releases, and this desk has {made} of them: begin a draft with --draft \
+         FILE on the command line, let {who} sign it (`admin-gui sign FILE`), then `admin-gui publish --from FILE`"
+    )]
+    TooFew {
+        /// Signatures that are needed.
+        needed: u32,
+        /// Signatures that this desk has made.
+        made: usize,
+        /// Whose keys could give the others.
+        who: String,
+    },
     /// Not text, though all JSON is.
     #[error("the new metadata is not text")]
     Text,
@@ -31,17 +44,26 @@ pub struct Authority {
     pub role: Role,
     keys: RoleKeys,
     known: BTreeMap<KeyId, PublicKey>,
+    holders: Holders,
 }
 
 impl Authority {
-    /// The author's list.
+    /// The author's list, by a root and the names that it gives to keys.
     #[must_use]
-    pub fn of_root(root: &Root) -> Self {
+    pub fn of_root(root: &Root, holders: Holders) -> Self {
         Self {
             role: Role::Targets,
             keys: root.targets.clone(),
             known: root.keys.clone(),
+            holders,
         }
+    }
+
+    /// The author's list, as the root in force says.
+    #[must_use]
+    pub fn of_author(state: &TrustedState) -> Self {
+        let root = state.raw(&Role::Root).unwrap_or_default();
+        Self::of_root(state.root(), Holders::of(root))
     }
 
     /// A team's list; none if nobody delegates to it.
@@ -53,6 +75,7 @@ impl Authority {
             role: Role::Delegated(role.name.clone()),
             keys: role.keys.clone(),
             known: delegations.keys.clone(),
+            holders: Holders::of(state.raw(&Role::Root).unwrap_or_default()),
         })
     }
 
@@ -60,6 +83,43 @@ impl Authority {
     #[must_use]
     pub fn keys(&self) -> &RoleKeys {
         &self.keys
+    }
+
+    /// A key as people call it.
+    #[must_use]
+    pub fn name(&self, id: KeyId) -> String {
+        self.holders.name(id)
+    }
+
+    /// Whether this key's signature under a list is there and right.
+    #[must_use]
+    pub fn has_signed(&self, list: &Signed<Targets>, id: KeyId) -> bool {
+        let alone = RoleKeys {
+            keyids: vec![id],
+            threshold: std::num::NonZeroU32::MIN,
+        };
+        self.keys.keyids.contains(&id) && list.check(&alone, &self.known).is_ok()
+    }
+
+    /// Whether enough keys have signed a list, by the rule that clients go by.
+    ///
+    /// # Errors
+    /// [`RolesError::TooFew`] says whose signatures are missing.
+    pub fn check(&self, list: &Signed<Targets>) -> Result<(), RolesError> {
+        if list.check(&self.keys, &self.known).is_ok() {
+            return Ok(());
+        }
+        let (signed, open): (Vec<&KeyId>, Vec<&KeyId>) = self
+            .keys
+            .keyids
+            .iter()
+            .partition(|id| self.has_signed(list, **id));
+        let names: Vec<_> = open.into_iter().map(|id| self.name(*id)).collect();
+        Err(RolesError::TooFew {
+            needed: self.keys.threshold.get(),
+            made: signed.len(),
+            who: names.join(" or "),
+        })
     }
 }
 
@@ -79,7 +139,12 @@ pub struct SignedRole {
 }
 
 impl SignedRole {
-    fn new(role: &Role, version: u64, expires: UnixTime, bytes: Vec<u8>) -> Result<Self, RolesError> {
+    pub(crate) fn new(
+        role: &Role,
+        version: u64,
+        expires: UnixTime,
+        bytes: Vec<u8>,
+    ) -> Result<Self, RolesError> {
         let digest = Digest::of(&bytes);
         let body = String::from_utf8(bytes).map_err(|_| RolesError::Text)?;
         Ok(Self {
@@ -129,7 +194,7 @@ pub fn first_root(
 /// # Errors
 /// [`RolesError`]; among others when this key alone is not enough for the root's threshold.
 pub fn renewed_root(base: &[u8], root: &dyn Signer, expires: UnixTime) -> Result<SignedRole, RolesError> {
-    let before = tuf::editor::Signed::<Root>::from_bytes(base)?.view()?;
+    let before = Signed::<Root>::from_bytes(base)?.view()?;
     let signed = RootEditor::from_existing(base)?
         .expires(expires)
         .build()?
@@ -146,10 +211,10 @@ pub fn first_targets(targets: &dyn Signer, expires: UnixTime) -> Result<Vec<u8>,
     Ok(TargetsEditor::new(expires).build()?.sign(targets)?.bytes())
 }
 
-/// The successor of `base` with one change, one version higher.
+/// The successor of `base` with one change, one version higher, signed by enough keys for clients.
 ///
 /// # Errors
-/// [`RolesError`].
+/// [`RolesError`]; among others [`RolesError::TooFew`].
 pub fn next_targets(
     base: &[u8],
     signers: &[&dyn Signer],
@@ -157,12 +222,26 @@ pub fn next_targets(
     authority: &Authority,
     change: impl FnOnce(TargetsEditor) -> TargetsEditor,
 ) -> Result<SignedRole, RolesError> {
+    let signed = begun_targets(base, signers, expires, change)?;
+    // What clients would refuse is not sent: one key may not be enough, or not be the right one any more.
+    authority.check(&signed)?;
+    SignedRole::new(&authority.role, signed.view()?.version, expires, signed.bytes())
+}
+
+/// The same with the signatures of these keys alone, which may be too few.
+///
+/// # Errors
+/// [`RolesError`].
+pub fn begun_targets(
+    base: &[u8],
+    signers: &[&dyn Signer],
+    expires: UnixTime,
+    change: impl FnOnce(TargetsEditor) -> TargetsEditor,
+) -> Result<Signed<Targets>, RolesError> {
     let editor = TargetsEditor::from_existing(base)?.expires(expires);
     let mut signed = change(editor).build()?.into_signed()?;
     for signer in signers {
         signed = signed.sign(*signer)?;
     }
-    // What clients would refuse is not sent: one key may not be enough, or not be the right one any more.
-    signed.check(&authority.keys, &authority.known)?;
-    SignedRole::new(&authority.role, signed.view()?.version, expires, signed.bytes())
+    Ok(signed)
 }

@@ -24,7 +24,7 @@ use crate::maintain::Entry;
 use crate::passphrase::{Passphrase, PassphraseError};
 use crate::publish::{PublishError, Published};
 use crate::record::Action;
-use crate::roles::{self, Authority, RolesError};
+use crate::roles::{self, RolesError};
 use crate::signing::{AuthorKey, KeyError, KeyType, seal, unseal};
 use crate::visible::Change;
 
@@ -378,7 +378,7 @@ impl Unlocked {
         let desk = &self.desk;
         let base = desk.base_targets(view)?;
         let expires = desk.senses.now().plus_seconds(TARGETS_SECONDS);
-        let authority = Authority::of_root(view.state.root());
+        let authority = desk.authority(&view.state).ok_or(PublishError::NoTeam)?;
         let targets = roles::next_targets(&base, &self.signers(), expires, &authority, change)?;
         let change = Change {
             expects: view.targets_version(),

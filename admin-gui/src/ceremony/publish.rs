@@ -22,8 +22,9 @@ pub enum RootError {
     Draft(#[from] DraftError),
     /// The list of releases needs a signature by the new keys, and this folder has none of them.
     #[error(
-        "root {root} takes the list of releases from the keys that signed it, and none of its own is in this folder: \
-         bring the key file, with its NAME.pub beside it"
+        "root {root} takes the list of releases from the keys that signed it, and too few of its own are in this folder: \
+         bring the key file, with its NAME.pub beside it, or let enough of them sign the list before (`admin-gui renew \
+         --draft FILE`, `admin-gui sign FILE`)"
     )]
     NoTargetsKey {
         /// The new root's version.
@@ -120,7 +121,7 @@ impl Desk {
         let targets = if signers.is_empty() {
             None
         } else {
-            let authority = roles::Authority::of_root(&draft.root);
+            let authority = roles::Authority::of_root(&draft.root, draft.holders.clone());
             let changed = withdrawn(view, withdraw, now)?;
             let expires = now.plus_seconds(TARGETS_SECONDS);
             Some(roles::next_targets(

@@ -11,6 +11,7 @@ use release::{Arch, Component, Health, How, Version};
 use crate::address::{host, host_port};
 use crate::cli::keys::NewKey;
 use crate::cli::root::RootCommand;
+use crate::cli::sign::Sign;
 use crate::cli::team::TeamCommand;
 use crate::draft::Options;
 use crate::passphrase::Source;
@@ -55,6 +56,8 @@ pub enum Command {
     /// Change who may sign: add, remove and replace keys, by a draft that is signed in turns
     #[command(subcommand)]
     Root(RootCommand),
+    /// Sign a draft of the list of releases, where several keys must; works on any machine
+    Sign(Sign),
     /// Let teams publish components of their own, with keys of their own
     #[command(subcommand)]
     Team(TeamCommand),
@@ -200,13 +203,20 @@ pub struct Init {
 #[derive(Debug, Args)]
 pub struct Publish {
     /// A program (`Name_1.2.jar`, an ELF file, a script), a package, or a folder with update.toml and payload/
-    pub path: PathBuf,
+    #[arg(required_unless_present = "from")]
+    pub path: Option<PathBuf>,
     /// What most commands need.
     #[command(flatten)]
     pub common: Common,
     /// Where the passphrase comes from.
     #[command(flatten)]
     pub passphrase: PassphraseFrom,
+    /// Where several keys must sign: write what would be published here, signed by this desk, and upload nothing
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["from", "dry_run"])]
+    pub draft: Option<PathBuf>,
+    /// Publish this draft, which has its signatures; one of a release needs the release's file too
+    #[arg(long, value_name = "DRAFT", conflicts_with = "dry_run")]
+    pub from: Option<PathBuf>,
     /// About a single file.
     #[command(flatten)]
     pub release: ReleaseOptions,
@@ -368,6 +378,9 @@ pub struct Withdraw {
     /// Why; devices and operators will read it
     #[arg(long)]
     pub reason: String,
+    /// Where several keys must sign: write a draft here, signed by this desk
+    #[arg(long, value_name = "FILE")]
+    pub draft: Option<PathBuf>,
     /// What most commands need.
     #[command(flatten)]
     pub common: Common,
@@ -399,6 +412,9 @@ pub struct Renew {
     /// Only this role
     #[arg(long, value_enum)]
     pub only: Option<OnlyRole>,
+    /// Where several keys must sign: write a draft of the list of releases here, signed by this desk
+    #[arg(long, value_name = "FILE", conflicts_with = "only")]
+    pub draft: Option<PathBuf>,
 }
 
 /// A role the author signs.

@@ -15,6 +15,7 @@
 use std::error::Error;
 
 use crate::ceremony::{ChangeError, DraftError as RootDraftError, RootError};
+use crate::cosign::CosignError;
 use crate::desk::{DeskError, LookError, UnlockError};
 use crate::draft::DraftError;
 use crate::init::InitError;
@@ -24,6 +25,7 @@ use crate::package::PackFileError;
 use crate::passphrase::PassphraseError;
 use crate::publish::PublishError;
 use crate::repository::ClientError;
+use crate::roles::RolesError;
 use crate::signing::KeyError;
 use crate::team::TeamError;
 use crate::upload::UploadError;
@@ -56,6 +58,7 @@ fn of(cause: &(dyn Error + 'static)) -> Option<u8> {
         })
         .or_else(|| cause.downcast_ref().map(root))
         .or_else(|| cause.downcast_ref().map(root_draft))
+        .or_else(|| cause.downcast_ref().map(cosign))
         .or_else(|| cause.downcast_ref().map(new_key))
         .or_else(|| cause.downcast_ref().map(team))
         .or_else(|| cause.is::<ChangeError>().then_some(CHECK))
@@ -81,7 +84,8 @@ fn publish(error: &PublishError) -> u8 {
         | PublishError::NoTeam
         | PublishError::Reason(_)
         | PublishError::Stopped(_)
-        | PublishError::Describe(_) => CHECK,
+        | PublishError::Describe(_)
+        | PublishError::Sign(RolesError::TooFew { .. }) => CHECK,
         PublishError::Look(error) => look(error),
         PublishError::Sign(_) | PublishError::Random(_) => KEY,
         PublishError::Upload(error) => upload(error),
@@ -108,6 +112,26 @@ fn root_draft(error: &RootDraftError) -> u8 {
         RootDraftError::File(_) => DISK,
         RootDraftError::NotARoot { .. } => DISTRUST,
         RootDraftError::Foreign { .. } | RootDraftError::Sign(_) => KEY,
+    }
+}
+
+fn cosign(error: &CosignError) -> u8 {
+    match error {
+        CosignError::Exists(_)
+        | CosignError::Stale { .. }
+        | CosignError::Ahead { .. }
+        | CosignError::Done(_)
+        | CosignError::Strange { .. }
+        | CosignError::Unsigned(_)
+        | CosignError::Unfinished { .. }
+        | CosignError::NoFile { .. }
+        | CosignError::OtherFile { .. }
+        | CosignError::NeedsNoFile(_) => CHECK,
+        CosignError::File { .. } => DISK,
+        CosignError::Root(error) => root_draft(error),
+        CosignError::NotAList { .. } | CosignError::NotVerified(_) | CosignError::Altered { .. } => DISTRUST,
+        CosignError::Foreign { .. } | CosignError::Sign(_) | CosignError::Roles(_) => KEY,
+        CosignError::Publish(error) => publish(error),
     }
 }
 

@@ -6,6 +6,7 @@ pub mod keys;
 mod package;
 pub mod root;
 mod show;
+pub mod sign;
 pub mod team;
 mod watch;
 
@@ -111,7 +112,11 @@ fn run(command: Command) -> Result<()> {
                 None => Ok(()),
             }
         }),
+        Command::Sign(args) => runtime.block_on(sign::sign(args)),
         Command::Withdraw(args) => runtime.block_on(async {
+            if let Some(out) = &args.draft {
+                return sign::begin_withdrawal(&args, out).await;
+            }
             let unlocked = unlock_now(&open(&args.common)?, &args.passphrase).await?;
             let sink = watch::sink(args.common.json);
             let done = unlocked
@@ -154,6 +159,9 @@ fn run(command: Command) -> Result<()> {
 
 /// Renews what this desk can sign alone; of a root that it cannot, it makes the draft.
 async fn renew(args: args::Renew) -> Result<()> {
+    if let Some(out) = &args.draft {
+        return sign::begin_renewal(&args, out).await;
+    }
     let desk = open(&args.common)?;
     let view = desk.look_even_if_expired().await?;
     let keys = &view.state.root().root;
@@ -230,9 +238,13 @@ fn new_site(args: args::Init) -> Result<()> {
 }
 
 async fn publish(args: args::Publish) -> Result<()> {
+    if let Some(from) = &args.from {
+        return sign::publish(&args, from).await;
+    }
     let desk = open(&args.common)?;
     let sink = watch::sink(args.common.json);
-    let draft = desk.draft(&args.path, &args.release.options(), &sink)?;
+    let path = args.path.as_deref().unwrap_or(std::path::Path::new("."));
+    let draft = desk.draft(path, &args.release.options(), &sink)?;
     let report = desk.preflight(&draft).await?;
     if !args.common.json {
         print!("{report}");
@@ -247,11 +259,20 @@ async fn publish(args: args::Publish) -> Result<()> {
         return Ok(());
     }
     let source = args.passphrase.source();
-    if !args.yes && source == Source::Ask && std::io::stdin().is_terminal() && !agreed("Publish this?")? {
+    let question = if args.draft.is_some() {
+        "Sign this?"
+    } else {
+        "Publish this?"
+    };
+    if !args.yes && source == Source::Ask && std::io::stdin().is_terminal() && !agreed(question)? {
         eprintln!("nothing was published");
         return Ok(());
     }
     let unlocked = unlock(&desk, &args.passphrase)?;
+    if let Some(out) = &args.draft {
+        sign::begun(&unlocked.begin_release(&draft, out).await?, args.common.json);
+        return Ok(());
+    }
     let published = unlocked.publish(&draft, &sink).await?;
     if args.common.json {
         print_json(&Told {
@@ -348,7 +369,7 @@ fn wants_json(command: &Command) -> bool {
     match command {
         #[cfg(feature = "gui")]
         Command::Window(_) => false,
-        Command::Serve(_) | Command::NewKey(_) => false,
+        Command::Serve(_) | Command::NewKey(_) | Command::Sign(_) => false,
         Command::Pack(args) => args.json,
         Command::Inspect(args) => args.json,
         Command::Root(command) => command.wants_json(),

@@ -96,7 +96,7 @@ impl Service {
             // On the desk of now: certificates may have been renewed since.
             Some(key) => Ok(Unlocked {
                 desk,
-                key: Arc::clone(&key.unlocked.key),
+                keys: Arc::clone(&key.unlocked.keys),
             }),
             None => Err(words::of(
                 "author.key.locked",

@@ -9,6 +9,7 @@ use crate::desk::{LookError, UnlockError};
 use crate::draft::{DraftError, chain};
 use crate::publish::PublishError;
 use crate::repository::ClientError;
+use crate::roles::RolesError;
 use crate::signing::KeyError;
 use crate::upload::UploadError;
 use crate::visible::VisibleError;
@@ -91,6 +92,7 @@ pub(super) fn publish(error: &PublishError) -> Problem {
         PublishError::Changed(_) => "author.file.changed",
         PublishError::NotOurs(_) | PublishError::NoTeam => "author.team",
         PublishError::Look(error) => look_code(error),
+        PublishError::Sign(RolesError::TooFew { .. }) => "author.signatures",
         PublishError::Sign(_) | PublishError::Random(_) => "author.sign",
         PublishError::Describe(_) => "author.describe",
         PublishError::Upload(error) => match error {

@@ -13,20 +13,20 @@ use crate::command::{json, run, run_beside, words};
 use crate::fake::Fake;
 use crate::site::{PASSPHRASE, Site, draft, passphrase};
 
-const OTHER: &str = "another long passphrase";
+pub const OTHER: &str = "another long passphrase";
 
-fn key(dir: &Path, name: &str) -> KeyFile {
+pub fn key(dir: &Path, name: &str) -> KeyFile {
     std::fs::create_dir_all(dir).unwrap();
     let passphrase = Passphrase::new(OTHER).unwrap();
     make(dir, &name.parse().unwrap(), KeyType::Ed25519, &passphrase).unwrap()
 }
 
-fn public(key: &KeyFile) -> PathBuf {
+pub fn public(key: &KeyFile) -> PathBuf {
     key.path.with_extension("pub")
 }
 
 /// `admin-gui root WORDS… --dir AUTHOR --repository URL --json`, which must succeed.
-async fn root(site: &Site, fake: &Fake, said: &[&str], input: &'static str) -> serde_json::Value {
+pub async fn root(site: &Site, fake: &Fake, said: &[&str], input: &'static str) -> serde_json::Value {
     let mut all = vec!["root"];
     all.extend(said);
     let done = run_beside(words(&all, &site.author(), &fake.url), input).await;
@@ -52,7 +52,7 @@ fn sign(draft: &Path, dir: &Path, root: &Path, key: &Path, passphrase: &str) -> 
     run(&words, &format!("{passphrase}\n"))
 }
 
-fn text(output: &std::process::Output) -> String {
+pub fn text(output: &std::process::Output) -> String {
     format!(
         "{}{}",
         String::from_utf8_lossy(&output.stdout),
@@ -61,7 +61,7 @@ fn text(output: &std::process::Output) -> String {
 }
 
 /// A client that knows only the first root, over everything that the repository shows.
-fn follow(fake: &Fake) -> TrustedState {
+pub fn follow(fake: &Fake) -> TrustedState {
     let files = fake.visible();
     let state = TrustedState::init(&files["1.root.json"], None, &Limits::default()).unwrap();
     let mut update = Update::start(state, Senses::system().now(), Limits::default());

@@ -15,6 +15,7 @@
 mod ceremony;
 mod checks;
 mod command;
+mod cosign;
 mod fake;
 mod init;
 mod inspect;
