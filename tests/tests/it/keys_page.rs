@@ -30,9 +30,9 @@ while [ $# -gt 1 ]; do cp "$(place "$1")" "$to"; shift; done
 "#;
 
 /// A page's commands: who types them, and what.
-struct Block {
-    who: String,
-    commands: String,
+pub(crate) struct Block {
+    pub(crate) who: String,
+    pub(crate) commands: String,
 }
 
 /// The blocks of one section.
@@ -61,14 +61,14 @@ fn section(title: &str) -> Vec<Block> {
 }
 
 /// A running site with one device that runs version 1.0.0 of `app`.
-struct Scene {
-    site: Site,
-    agent: Agent,
-    work: TempDir,
+pub(crate) struct Scene {
+    pub(crate) site: Site,
+    pub(crate) agent: Agent,
+    pub(crate) work: TempDir,
 }
 
 impl Scene {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let site = Site::running(SiteOptions::default()).await;
         put(&site.path("bin/scp"), SCP.as_bytes(), 0o755);
         put(
@@ -90,11 +90,11 @@ impl Scene {
     }
 
     /// Types a section of the page.
-    async fn walk(&self, title: &str) {
+    pub(crate) async fn walk(&self, title: &str) {
         self.type_in(title, section(title)).await;
     }
 
-    async fn type_in(&self, title: &str, blocks: Vec<Block>) {
+    pub(crate) async fn type_in(&self, title: &str, blocks: Vec<Block>) {
         for block in blocks {
             let folder = match block.who.as_str() {
                 who @ ("ada" | "bob" | "eva") => self.site.path(who),
@@ -135,7 +135,7 @@ impl Scene {
     }
 
     /// Version 9.9.9, packed and published by nobody.
-    async fn packed(&self) -> Vec<u8> {
+    pub(crate) async fn packed(&self) -> Vec<u8> {
         let tar = self.work.path().join("app-9.9.9.tar");
         let folder = app(self.work.path(), "9.9.9").display().to_string();
         let pack = ["pack", &folder, "--out", &tar.display().to_string()];
@@ -145,7 +145,7 @@ impl Scene {
 
     /// Somebody with the repository's and the gateway's own certificates shows what the old key has signed: neither
     /// gateway nor device takes it, for this reason, and no byte of it is fetched.
-    async fn is_refused(&mut self, forgery: Forgery, reason: &str) {
+    pub(crate) async fn is_refused(&mut self, forgery: Forgery, reason: &str) {
         let before = self.agent.processes("app");
         self.site.stop_repository().await;
         let rogue = Rogue::repository(&self.site).await;
@@ -174,13 +174,13 @@ impl Scene {
 }
 
 /// What a thief shows, and the order that a thief's gateway would give.
-struct Forgery {
+pub(crate) struct Forgery {
     set: Set,
     order: protocol::device::Order,
 }
 
 /// The old keys, on the newest list of the site.
-fn with_old_keys(old: Forge, site: &Site) -> Forge {
+pub(crate) fn with_old_keys(old: Forge, site: &Site) -> Forge {
     let now = now();
     Forge {
         root: std::fs::read(site.path("author/root.json")).unwrap(),
@@ -192,7 +192,7 @@ fn with_old_keys(old: Forge, site: &Site) -> Forge {
 }
 
 /// Version 9.9.9, signed by the thief's targets key, everything else right.
-fn release(
+pub(crate) fn release(
     forge: &Forge,
     (runs, bytes): (&str, &[u8]),
     targets_key: &Ed25519Signer,
@@ -216,7 +216,7 @@ fn opened(path: &Path) -> Ed25519Signer {
     Ed25519Signer::from_pkcs8(&certs::decrypt_key(&pem, PASSPHRASE).unwrap()).unwrap()
 }
 
-fn lose(site: &Site, files: &[&str]) {
+pub(crate) fn lose(site: &Site, files: &[&str]) {
     for file in files {
         std::fs::remove_file(site.path(file)).unwrap();
     }
@@ -468,13 +468,13 @@ async fn a_teams_stolen_key_is_replaced_and_signs_nothing_after_what_the_page_sa
     );
 }
 
-/// Every command of the page is typed by one of the tests above.
+/// Every command of the page is typed by one of the tests above, or beside them.
 #[test]
 fn no_section_of_the_page_is_left_out() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/keys.md");
     let (page, tests) = (
         std::fs::read_to_string(page).unwrap(),
-        include_str!("keys_page.rs"),
+        [include_str!("keys_page.rs"), include_str!("release_keys.rs")].concat(),
     );
     for part in page.split("\n## ").skip(1) {
         let title = part.lines().next().unwrap();

@@ -23,6 +23,7 @@ mod metadata;
 mod offline;
 mod ports;
 mod programs;
+mod release_keys;
 mod replacement;
 mod secrets;
 mod targets;
