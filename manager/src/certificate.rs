@@ -25,11 +25,11 @@ pub(crate) async fn run(gateway: Arc<Gateway>) {
 
 /// Notes when the certificate ends, raises the alarm or ends it.
 ///
-/// The one in the folder is shown to devices. The gateway's own connections and its reports use the one that it started
-/// with: the earlier end counts.
+/// The one in the folder and the one in use are the same, but for a moment, or where the new one cannot be used: the
+/// earlier end counts.
 pub(crate) fn look(gateway: &Gateway) {
     let end = |credentials: &Credentials| Some(credentials.validity().ok()?.not_after);
-    let used = end(&gateway.credentials);
+    let used = end(&gateway.own().credentials);
     // What cannot be read is not used either: the listeners go on with what they had.
     let shown = Credentials::load(&gateway.paths.tls(), &gateway.paths.tls_key())
         .ok()
@@ -44,7 +44,7 @@ pub(crate) fn look(gateway: &Gateway) {
     let soon = |until: &UnixTime| until.seconds_since(now) < limits::CERTIFICATE_WARNING_SECONDS;
     let text = match (shown.or(used).filter(soon), used.filter(soon)) {
         (Some(until), _) => Some(ends(gateway, until)),
-        (None, Some(until)) => Some(start_anew(until)),
+        (None, Some(until)) => Some(not_taken(until)),
         (None, None) => None,
     };
     if let Some(text) = text {
@@ -58,15 +58,15 @@ fn ends(gateway: &Gateway, until: UnixTime) -> String {
     format!(
         "the gateway's certificate ends at {until}, and nobody will talk to it then: `certs issue manager {} --ca author \
          --out NEW --host ADDRESS --replace` on the author's desk makes a new one; carry its tls.pem and tls-key.pem to \
-         this machine, and start the gateway anew",
+         this machine",
         gateway.identity.name
     )
 }
 
-fn start_anew(until: UnixTime) -> String {
+fn not_taken(until: UnixTime) -> String {
     format!(
-        "the gateway has a new certificate, and still talks to the repository with the one that ends at {until}: start it \
-         anew"
+        "the certificate in the gateway's folder is not in use: the gateway goes on with the one that ends at {until}, and \
+         its events say why"
     )
 }
 
@@ -110,11 +110,11 @@ mod tests {
     }
 
     #[test]
-    fn a_gateway_that_has_not_been_started_anew_says_so() {
+    fn a_new_certificate_that_is_not_in_use_is_told() {
         let fixture = Fixture::new(20 * DAY);
         fixture.certify(life::LEAF);
         let (alarms, left) = seen(&fixture);
         assert_eq!(left, 20);
-        assert!(alarms[0].contains("start it anew"), "{alarms:?}");
+        assert!(alarms[0].contains("is not in use"), "{alarms:?}");
     }
 }

@@ -373,6 +373,7 @@ fn issue(gateway: &Gateway, name: &Name, csr: &str) -> Result<Certificate, Refus
     };
     let seconds = i64::from(gateway.config.certificate_days) * 86_400;
     let chain = gateway
+        .own()
         .authority
         .issue_device(csr.as_bytes(), name, seconds, gateway.now())
         .map_err(|error| bad(&error))?;

@@ -5,10 +5,9 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bytes::Bytes;
-use certs::DeviceAuthority;
 use durable::{RecordLog, Store, TrustStore};
 use mtls::serve::{Connections, Peer};
-use mtls::{CertificateDer, Clock as _, Credentials, FlooredClock, SiteCa};
+use mtls::{Clock as _, FlooredClock, SiteCa};
 use protocol::control::{ListChange, ListEntry};
 use protocol::limits::MAX_REASON;
 use protocol::{Event, Identity, Name, Step};
@@ -23,6 +22,7 @@ use crate::fleet::Fleet;
 use crate::journal::Journal;
 use crate::limits;
 use crate::outbox::Outbox;
+use crate::own::Own;
 use crate::pulse::Pulse;
 use crate::quotas::Quotas;
 use crate::secrets::{Passwords, Pepper};
@@ -68,10 +68,7 @@ pub(crate) struct Gateway {
     pub(crate) paths: Paths,
     pub(crate) identity: Identity,
     pub(crate) site_ca: SiteCa,
-    pub(crate) credentials: Credentials,
-    pub(crate) authority: DeviceAuthority,
-    /// Its certificate.
-    pub(crate) device_ca: CertificateDer<'static>,
+    pub(crate) own: RwLock<Arc<Own>>,
     pub(crate) clock: Arc<FlooredClock>,
     pub(crate) database: Database,
     pub(crate) pepper: Pepper,
@@ -131,6 +128,15 @@ impl Gateway {
     }
 
     /// Writes down what happened to a device on the list.
+    /// Its certificates and keys, as they are now.
+    pub(crate) fn own(&self) -> Arc<Own> {
+        self.own.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_own(&self, own: Arc<Own>) {
+        *self.own.write().unwrap_or_else(PoisonError::into_inner) = own;
+    }
+
     /// Closes a device's connections of which `wanted` is true; gives how many there were. Nothing is resumed, so that
     /// whoever comes back has shown the key anew.
     pub(crate) fn cut(&self, device: &Name, wanted: impl Fn(&Peer) -> bool) -> usize {

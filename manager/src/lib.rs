@@ -36,6 +36,7 @@ pub mod journal;
 pub mod limits;
 mod metrics;
 mod outbox;
+mod own;
 pub mod ports;
 mod pulse;
 mod quotas;

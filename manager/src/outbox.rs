@@ -142,17 +142,18 @@ pub(crate) async fn run(gateway: Arc<Gateway>, repositories: Vec<Repository>) {
 }
 
 async fn own_report(gateway: &Gateway, update: UpdateId, events: Vec<Event>) -> anyhow::Result<()> {
+    let own = gateway.own();
     let key = EcdsaKeyPair::from_pkcs8(
         &ECDSA_P256_SHA256_ASN1_SIGNING,
-        gateway.credentials.key().secret_der(),
+        own.credentials.key().secret_der(),
     )
     .map_err(|_| anyhow::anyhow!("the gateway's key is not a P-256 key"))?;
-    let certificate = gateway.credentials.leaf();
+    let certificate = own.credentials.leaf();
     let (fingerprint, public) = (
         mtls::key_fingerprint(certificate)?,
         mtls::public_key_of(certificate)?,
     );
-    let chain = mtls::chain_text(gateway.credentials.chain());
+    let chain = mtls::chain_text(own.credentials.chain());
     let (actor, at) = (gateway.identity.clone(), mtls::stamp());
     let nonce = hex::encode(crate::secrets::random::<16>()?);
     let dropped = gateway

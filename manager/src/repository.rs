@@ -1,5 +1,6 @@
 //! The repository as the gateway sees it: metadata, target files, events, reports.
 
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -63,21 +64,36 @@ impl RemoteError {
 /// One repository address.
 #[derive(Debug, Clone)]
 pub(crate) struct Repository {
-    http: Client,
+    /// Another one as soon as the gateway has a new certificate; shared by all clones.
+    http: Arc<RwLock<Client>>,
     base: Url,
+}
+
+fn client(tls: mtls::ClientConfig) -> Result<Client, reqwest::Error> {
+    Client::builder()
+        .tls_backend_preconfigured(tls)
+        .http1_only()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(limits::CONNECT)
+        .tcp_nodelay(true)
+        .build()
 }
 
 impl Repository {
     pub(crate) fn new(base: Url, tls: mtls::ClientConfig) -> Result<Self, reqwest::Error> {
-        let http = Client::builder()
-            .tls_backend_preconfigured(tls)
-            .http1_only()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(limits::CONNECT)
-            .tcp_nodelay(true)
-            .build()?;
+        let http = Arc::new(RwLock::new(client(tls)?));
         Ok(Self { http, base })
+    }
+
+    /// New connections are made like this from now on.
+    pub(crate) fn dial_with(&self, tls: mtls::ClientConfig) -> Result<(), reqwest::Error> {
+        *self.http.write().unwrap_or_else(PoisonError::into_inner) = client(tls)?;
+        Ok(())
+    }
+
+    fn http(&self) -> Client {
+        self.http.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn base(&self) -> &str {
@@ -162,7 +178,7 @@ impl Repository {
         offset: u64,
     ) -> Result<Response, RemoteError> {
         let path = tuf::target_path(name, digest);
-        let mut request = self.http.get(self.url(&format!("targets/{path}")));
+        let mut request = self.http().get(self.url(&format!("targets/{path}")));
         if offset > 0 {
             request = request.header(header::RANGE, format!("bytes={offset}-"));
         }
@@ -172,7 +188,7 @@ impl Repository {
     /// The repository's events: calls `wake` for each; ends when the stream does.
     pub(crate) async fn events(&self, wake: impl Fn() + Send) -> Result<(), RemoteError> {
         let request = self
-            .http
+            .http()
             .get(self.url("events"))
             .header(header::ACCEPT, "text/event-stream");
         let response = self.send(request).await?;
@@ -204,21 +220,21 @@ impl Repository {
 
     pub(crate) async fn reports(&self, batch: &[RelayedReport]) -> Result<ReportsTaken, RemoteError> {
         let response = self
-            .send(self.http.post(self.url("api/v1/reports")).json(batch))
+            .send(self.http().post(self.url("api/v1/reports")).json(batch))
             .await?;
         self.json(response).await
     }
 
     pub(crate) async fn recover(&self, recover: &Recover) -> Result<Recovered, RemoteError> {
         let response = self
-            .send(self.http.post(self.url("api/v1/recover")).json(recover))
+            .send(self.http().post(self.url("api/v1/recover")).json(recover))
             .await?;
         self.json(response).await
     }
 
     pub(crate) async fn upload_state(&self, digest: &Digest) -> Result<UploadState, RemoteError> {
         let response = self
-            .send(self.http.get(self.url(&format!("api/v1/uploads/{digest}"))))
+            .send(self.http().get(self.url(&format!("api/v1/uploads/{digest}"))))
             .await?;
         self.json(response).await
     }
@@ -231,7 +247,7 @@ impl Repository {
         bytes: Vec<u8>,
     ) -> Result<UploadState, RemoteError> {
         let url = self.url(&format!("api/v1/uploads/{digest}?length={length}"));
-        let request = self.http.patch(url).header("Upload-Offset", offset).body(bytes);
+        let request = self.http().patch(url).header("Upload-Offset", offset).body(bytes);
         let response = self.send(request).await?;
         self.json(response).await
     }
@@ -242,7 +258,7 @@ impl durable::Fetch for Repository {
 
     async fn metadata(&self, path: &str, max: u64) -> Result<Option<Vec<u8>>, RemoteError> {
         match self
-            .send(self.http.get(self.url(&format!("metadata/{path}"))))
+            .send(self.http().get(self.url(&format!("metadata/{path}"))))
             .await
         {
             Ok(response) => Ok(Some(self.body(response, max).await?)),

@@ -542,7 +542,7 @@ async fn take_reports(
     let certificate = peer.certificate.as_ref().ok_or_else(malformed)?;
     let key = reports::SenderKey {
         public_key: mtls::public_key_of(certificate).map_err(|_| malformed())?,
-        chain: mtls::chain_text([certificate, &gateway.device_ca]),
+        chain: mtls::chain_text([certificate, &gateway.own().device_ca]),
     };
     // Beside the connection: a device that is cut off now sends the report again, but what follows from it is
     // done with the first one that is written down, or never.

@@ -4,15 +4,13 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, RwLock};
 
-use anyhow::{Context as _, Result, bail};
-use certs::DeviceAuthority;
+use anyhow::{Context as _, Result};
 use durable::{LogLimits, RecordLog, Store};
 use mtls::serve::{Connections, Limits, serve};
-use mtls::{CertificateDer, ClientAuth, Credentials, FlooredClock, HTTP_1_1, SiteCa};
+use mtls::{ClientAuth, Credentials, FlooredClock, HTTP_1_1, SiteCa};
 use protocol::control::{Level, Quarantine};
 use protocol::device::{DeviceOutcome, Hello};
 use protocol::{Identity, Role, UpdateId, messages};
-use rustls_pki_types::pem::PemObject as _;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -26,6 +24,7 @@ use crate::fleet::{Enrolment, Fleet};
 use crate::gateway::{Gateway, Metadata};
 use crate::journal::Journal;
 use crate::outbox::{self, Outbox};
+use crate::own::{self, Own};
 use crate::pulse::{self, Pulse};
 use crate::quotas::Quotas;
 use crate::repository::Repository;
@@ -77,6 +76,8 @@ pub async fn run(dir: &Path, shutdown: CancellationToken) -> Result<()> {
         .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(addresses.clone());
 
     let mut tasks = tokio::task::JoinSet::new();
+    let found = own::watch(&gateway)?;
+    tasks.spawn(own::follow(gateway.clone(), repositories.clone(), found));
     listen(&gateway, &mut tasks, devices, joining, &shutdown)?;
     if let Some(listener) = metrics {
         tasks.spawn(metrics::serve(gateway.clone(), listener, shutdown.clone()));
@@ -132,24 +133,12 @@ pub(crate) fn open(config: Config, paths: Paths) -> Result<Gateway> {
     durable::create_dir(paths.state(), 0o700)?;
     durable::create_dir(paths.roots(), 0o700)?;
     let site_ca = SiteCa::load(&paths.site_ca())?;
-    let credentials = Credentials::load(&paths.tls(), &paths.tls_key())?;
-    let identity = credentials.identity()?;
-    let wanted = Identity {
+    let identity = Identity {
         site: config.site.clone(),
         role: Role::Manager,
         name: config.name.clone(),
     };
-    if identity != wanted {
-        bail!("tls.pem is of {identity}, manager.toml says {wanted}: one of them belongs to another folder");
-    }
-    let authority = device_authority(&paths)?;
-    if authority.site() != &config.site {
-        bail!(
-            "device-ca.pem is of site {}, manager.toml of {}",
-            authority.site(),
-            config.site
-        );
-    }
+    let own = Own::load(&paths, &identity)?;
     let (trusted, state) = trust::open(&paths)?;
     let database = Database::open(&paths.database())?;
     let devices: i64 =
@@ -161,9 +150,7 @@ pub(crate) fn open(config: Config, paths: Paths) -> Result<Gateway> {
     let gateway = Gateway {
         identity,
         site_ca,
-        credentials,
-        device_ca: CertificateDer::from_pem_slice(authority.certificate_pem().as_bytes())?,
-        authority,
+        own: RwLock::new(Arc::new(own)),
         clock: Arc::new(FlooredClock::new(state.not_before())),
         database,
         pepper,
@@ -194,28 +181,11 @@ pub(crate) fn open(config: Config, paths: Paths) -> Result<Gateway> {
     Ok(gateway)
 }
 
-fn device_authority(paths: &Paths) -> Result<DeviceAuthority> {
-    let certificate = durable::read_limited(paths.device_ca(), limits::SITE_FILE_BYTES)?;
-    let key = durable::read_private(paths.device_ca_key())?;
-    let (certificate, key) = (
-        String::from_utf8(certificate)?,
-        zeroize::Zeroizing::new(String::from_utf8(key)?),
-    );
-    DeviceAuthority::load(&certificate, &key).context("device-ca.pem and device-ca-key.pem cannot be used")
-}
-
 pub(crate) fn repositories(gateway: &Gateway) -> Result<Vec<Repository>> {
     let urls = gateway.config.repository_urls().map_err(anyhow::Error::msg)?;
     urls.into_iter()
         .map(|url| {
-            let tls = mtls::client_config(
-                Some(&gateway.credentials),
-                &gateway.site_ca,
-                &gateway.config.site,
-                Role::Repository,
-                &[HTTP_1_1],
-                gateway.clock.clone(),
-            )?;
+            let tls = own::dialling(gateway, &gateway.own())?;
             Ok(Repository::new(url, tls)?)
         })
         .collect()

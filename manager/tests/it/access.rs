@@ -96,6 +96,66 @@ async fn a_gateway_whose_certificate_ends_soon_says_so_from_its_start() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_new_certificate_is_in_use_without_a_restart() {
+    let mut site = Site::new(1).await;
+    let gateway = site.start().await;
+    let before = gateway.status().await.certificate_until.unwrap();
+    site.certify(200 * 86_400);
+    let status = gateway
+        .until("the new certificate", |status| {
+            status.certificate_until.is_some_and(|until| until < before)
+        })
+        .await;
+    assert!(
+        status.alarms.is_empty() || status.alarms[0].contains("timestamp"),
+        "{status:?}"
+    );
+    // It talks to the repository with it, signs with its key, and lets devices in as before.
+    let issued = std::fs::read_to_string(site.folder().join("tls.pem")).unwrap();
+    let key = std::fs::read_to_string(site.folder().join("tls-key.pem")).unwrap();
+    let own = mtls::Credentials::from_pem(&issued, &key).unwrap();
+    site.publish("1.0");
+    gateway.check().await;
+    let shelf = site.repositories[0].shelf.clone();
+    let reported = gateway
+        .until("its report", |_| {
+            let shelf = shelf.lock().unwrap();
+            shelf
+                .reports
+                .iter()
+                .any(|relayed| relayed.chain == mtls::chain_text(own.chain()))
+        })
+        .await;
+    assert_eq!(reported.releases.len(), 1);
+    let report = shelf.lock().unwrap().reports.last().unwrap().clone();
+    let vouchers = mtls::Vouchers::new(&site.ca(), &name("plant")).unwrap();
+    let vouched = vouchers.key_of(&report.chain, &report.sender).unwrap();
+    report.report.verify(&vouched.public_key, &report.sender).unwrap();
+    let pump = Device::join(&site, &gateway, "pump").await;
+    pump.hello(&gateway).await;
+
+    // One of somebody else is not taken; the gateway goes on with what it had.
+    let other = site.authority.issue(
+        protocol::Role::Manager,
+        &name("other"),
+        &[],
+        300 * 86_400,
+        crate::site::now(),
+    );
+    let other = other.unwrap();
+    for (file, text) in [
+        ("tls-key.pem", other.key.as_str()),
+        ("tls.pem", other.chain.as_str()),
+    ] {
+        durable::replace(site.folder().join(file), text.as_bytes(), 0o600).unwrap();
+    }
+    gateway.told("cannot be used, it goes on with the old ones").await;
+    site.publish("2.0");
+    gateway.check().await;
+    assert_eq!(gateway.status().await.releases[0].version.to_string(), "2.0.0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_code_works_once() {
     let site = Site::new(1).await;
     let gateway = site.start().await;

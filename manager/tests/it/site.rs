@@ -7,7 +7,7 @@ use certs::{SiteAuthority, life};
 use control::Client;
 use manager::config::Addresses;
 use mtls::{Clock as _, Credentials, SiteCa, SystemClock};
-use protocol::control::{AddedDevice, CheckResult, DeviceRow, ManagerRequest, ManagerStatus};
+use protocol::control::{AddedDevice, CheckResult, DeviceRow, ManagerEvent, ManagerRequest, ManagerStatus};
 use protocol::{Name, Role, Secret};
 use release::{Form, Health, How, Kind, Release, Run, Withdrawn};
 use tempfile::TempDir;
@@ -357,6 +357,23 @@ impl Gateway {
             password: Some(secret(PASSWORD)),
         };
         self.ask::<()>(&request).await.unwrap();
+    }
+
+    /// Waits until it has said this to whoever watches.
+    pub(crate) async fn told(&self, words: &str) {
+        let socket = self.dir.join("control/socket");
+        let mut client = Client::connect(&socket, "the manager").await.unwrap();
+        client.send(&ManagerRequest::Watch).await.unwrap();
+        let told = async {
+            loop {
+                let event: ManagerEvent = client.next().await.unwrap().expect("it ended");
+                if matches!(event, ManagerEvent::Message(message) if message.text.contains(words)) {
+                    return;
+                }
+            }
+        };
+        let told = tokio::time::timeout(Duration::from_secs(30), told).await;
+        told.unwrap_or_else(|_| panic!("it never said: {words}"));
     }
 
     /// Waits until the status is as wanted.
