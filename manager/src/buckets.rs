@@ -47,6 +47,13 @@ impl<K: Hash + Eq + Clone> Buckets<K> {
         true
     }
 
+    /// Puts back what was taken for something that then cost nothing.
+    pub(crate) fn give(&mut self, key: &K, cost: u32) {
+        if let Some((left, _)) = self.held.get_mut(key) {
+            *left = (*left + f64::from(cost)).min(f64::from(self.rate.burst));
+        }
+    }
+
     /// Forgets those whose bucket is full again; if there are none, the one that was idle for longest.
     fn make_room(&mut self, now: Instant) {
         let full = self.rate.every * self.rate.burst;

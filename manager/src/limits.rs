@@ -49,6 +49,11 @@ pub const ENROLL_WRONG: Rate = Rate {
     burst: 10,
     every: Duration::from_secs(6),
 };
+/// Wrong passwords of devices, of whichever, that an operator may type; beyond them all wait, and an alarm says so.
+pub const PASSWORD_WRONG: Rate = Rate {
+    burst: 10,
+    every: Duration::from_secs(6),
+};
 /// How long a wrong try to enrol waits for its answer: nobody who types notices, and a flood is held up by its own
 /// connections.
 pub const ENROLL_REFUSAL_WAIT: Duration = Duration::from_secs(1);

@@ -14,6 +14,7 @@ pub(crate) struct Quotas {
     reports: Mutex<Buckets<Name>>,
     progress: Mutex<Buckets<Name>>,
     greetings: Mutex<Buckets<Name>>,
+    guesses: Mutex<Buckets<()>>,
 }
 
 impl Quotas {
@@ -23,6 +24,7 @@ impl Quotas {
             reports: buckets(limits::REPORT_RATE),
             progress: buckets(limits::PROGRESS_RATE),
             greetings: buckets(limits::GREETING_RATE),
+            guesses: Mutex::new(Buckets::new(limits::PASSWORD_WRONG, 1)),
         }
     }
 
@@ -36,6 +38,19 @@ impl Quotas {
     /// Whether a device may tell so many steps now.
     pub(crate) fn progress(&self, device: &Name, steps: usize) -> bool {
         take(&self.progress, device, steps.max(1))
+    }
+
+    /// Whether a device's password may be tried now, at the control socket. A right one is told to
+    /// [`Self::guessed_right`].
+    pub(crate) fn guess(&self) -> bool {
+        let mut guesses = self.guesses.lock().unwrap_or_else(PoisonError::into_inner);
+        guesses.take((), 1, Instant::now())
+    }
+
+    /// A right password costs nothing.
+    pub(crate) fn guessed_right(&self) {
+        let mut guesses = self.guesses.lock().unwrap_or_else(PoisonError::into_inner);
+        guesses.give(&(), 1);
     }
 
     /// Whether a device may say hello or open a stream now.

@@ -265,6 +265,9 @@ async fn new_code(gateway: &Gateway, name: Name) -> Result<AddedDevice, Problem>
     })
 }
 
+/// Key of the alarm about wrong passwords.
+const GUESSES: &str = "guesses";
+
 /// The password of a device on the list, checked; the document's words where it is wrong.
 async fn verify(gateway: &Gateway, name: &Name, password: Secret) -> Result<(), Problem> {
     let device = name.to_string();
@@ -281,8 +284,21 @@ async fn verify(gateway: &Gateway, name: &Name, password: Secret) -> Result<(), 
     let Some(phc) = phc else {
         return Err(said(messages::DEVICE_UNKNOWN));
     };
+    if !gateway.quotas.guess() {
+        let text =
+            format!("too many wrong passwords have been typed at the gateway, the last one for {name}");
+        gateway.journal.alarm(gateway.now(), GUESSES, &text);
+        return Err(Problem {
+            code: "manager.password.slow-down".into(),
+            message: "too many wrong passwords: wait a minute, then try again; nothing was changed".into(),
+        });
+    }
     match gateway.passwords.verify(phc, password).await {
-        Ok(true) => Ok(()),
+        Ok(true) => {
+            gateway.quotas.guessed_right();
+            gateway.journal.clear(GUESSES);
+            Ok(())
+        }
         Ok(false) => Err(said(messages::DEVICE_MISMATCH)),
         Err(error) => Err(internal(&error)),
     }

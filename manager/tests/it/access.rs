@@ -96,6 +96,46 @@ async fn a_gateway_whose_certificate_ends_soon_says_so_from_its_start() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn passwords_are_not_guessed_at_the_gateways_own_socket() {
+    let mut site = Site::new(1).await;
+    site.publish("1.0");
+    let gateway = site.start().await;
+    gateway.add("pump").await;
+    let delete = |password: &str| ManagerRequest::DeleteDevice {
+        name: name("pump"),
+        password: Some(secret(password)),
+    };
+    // Right ones cost nothing.
+    for _ in 0..20 {
+        let request = ManagerRequest::NewCode {
+            name: name("pump"),
+            password: secret(PASSWORD),
+        };
+        code(&gateway.ask(&request).await.unwrap());
+    }
+    let mut told = Vec::new();
+    for number in 0..20 {
+        told.push(
+            gateway
+                .ask::<()>(&delete(&format!("guess {number}")))
+                .await
+                .unwrap_err(),
+        );
+    }
+    let refused = told.iter().filter(|why| why.contains("match this value")).count();
+    let burst = usize::try_from(manager::limits::PASSWORD_WRONG.burst).unwrap();
+    assert!((burst..burst + 4).contains(&refused), "{told:?}");
+    assert!(told[19].contains("wait a minute"), "{told:?}");
+    let alarms = gateway.status().await.alarms;
+    assert!(alarms[0].contains("too many wrong passwords"), "{alarms:?}");
+    let right = gateway.ask::<()>(&delete(PASSWORD)).await.unwrap_err();
+    assert!(
+        right.contains("wait a minute"),
+        "who guesses is not told when he is right: {right}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_new_certificate_is_in_use_without_a_restart() {
     let mut site = Site::new(1).await;
     let gateway = site.start().await;
