@@ -148,6 +148,8 @@ fn notice(hub: &Arc<Hub>, refresh: Refresh) {
 
 fn connected(hub: &Hub, wait: &mut BackOff) {
     wait.reset();
+    // It was the manager's clock, then: the certificate is renewed as usual.
+    hub.expired.set(false);
     let before = hub.link.with(|link| {
         let streaming = hub.settings.events;
         std::mem::replace(

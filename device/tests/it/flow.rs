@@ -1,5 +1,7 @@
 //! From the order to the report.
 
+use std::sync::atomic::Ordering;
+
 use device::enroll::{Anchor, enroll};
 use device::world::World;
 use protocol::device::Activity;
@@ -362,6 +364,30 @@ async fn a_device_that_was_off_while_its_certificate_ran_out_gets_a_new_one() {
         key,
         "the key stays: it is what the device is known by"
     );
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_manager_whose_clock_was_ahead_does_not_end_the_usual_renewal() {
+    let site = Site::new().await;
+    *site.manager.device_life.lock().unwrap() = 600;
+    site.enrolled().await;
+    // As an earlier version wrote it: a certificate that has run out cannot be renewed.
+    site.settings(|settings| settings.joining = None);
+    let before = std::fs::read(site.layout().chain()).unwrap();
+    site.manager.clock.0.store(86_400, Ordering::Relaxed);
+    let agent = site.agent().await;
+    wait_for("the manager's refusal", || {
+        let problem = agent.hub.link.with(|link| link.problem.clone());
+        problem.contains("xpired").then_some(())
+    })
+    .await;
+    site.manager.clock.0.store(0, Ordering::Relaxed);
+    wait_for("a new certificate", || {
+        (std::fs::read(site.layout().chain()).unwrap() != before).then_some(())
+    })
+    .await;
+    assert!(site.manager.late.lock().unwrap().is_empty());
     agent.stop().await;
 }
 

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -31,12 +32,26 @@ use tokio::sync::{broadcast, watch};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_util::sync::CancellationToken;
+use tuf::clock::Believed;
 
 use crate::repository::{Repository, now, script};
 
 pub const TOKEN: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
+/// The manager's clock; may be set ahead by so many seconds.
+#[derive(Debug, Default)]
+pub struct Wrong(pub AtomicI64);
+
+impl Clock for Wrong {
+    fn now(&self) -> Believed {
+        let right = SystemClock.now();
+        let now = right.now.plus_seconds(self.0.load(Ordering::Relaxed));
+        Believed { now, ..right }
+    }
+}
+
 pub struct Manager {
+    pub clock: Arc<Wrong>,
     pub authority: SiteAuthority,
     pub devices: DeviceAuthority,
     pub ca_pem: String,
@@ -82,7 +97,8 @@ impl Site {
         let credentials = Credentials::from_pem(&issued.chain, &issued.key).unwrap();
         let ca_pem = authority.certificate_pem().to_owned();
         let ca = SiteCa::from_pem(&ca_pem).unwrap();
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let wrong = Arc::new(Wrong::default());
+        let clock: Arc<dyn Clock> = wrong.clone();
         let tls = |auth, accept: &[Role]| {
             let config = server_config(
                 &credentials,
@@ -99,6 +115,7 @@ impl Site {
         let enroll_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stop = CancellationToken::new();
         let manager = Arc::new(Manager {
+            clock: wrong,
             address: listener.local_addr().unwrap().to_string(),
             enroll_address: enroll_listener.local_addr().unwrap().to_string(),
             repository: Mutex::new(Repository::new()),
