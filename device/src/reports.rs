@@ -200,6 +200,11 @@ impl Outbox {
                 self.forget(counter);
                 continue;
             };
+            let Some(report) = self.own(report) else {
+                tracing::warn!(target: "drover", counter, "a queued report is of the device that this one was before");
+                self.forget(counter);
+                continue;
+            };
             bytes += length;
             if bytes > MAX_DEVICE_BODY / 2 && !found.is_empty() {
                 break;
@@ -207,6 +212,16 @@ impl Outbox {
             found.push((counter, report));
         }
         found
+    }
+
+    /// A queued report under the key of now: a device that has enrolled anew has made it with the one of before, which
+    /// no manager believes any more, and would wait behind it for ever. None if it was another device then.
+    fn own(&self, report: SignedReport) -> Option<SignedReport> {
+        if report.key == self.key.fingerprint {
+            return Some(report);
+        }
+        let mine = report.read().ok().filter(|told| told.actor == self.me);
+        mine.and_then(|_| self.key.sign(report.report).ok())
     }
 
     /// The manager has everything up to `through`.

@@ -427,6 +427,37 @@ async fn another_authors_root_is_refused_before_the_code_is_used() {
         .unwrap();
 }
 
+/// What an operator has it do after a quarantine. The newest report of before is still on the disk, since it holds the
+/// counter; another one waits there.
+#[tokio::test]
+async fn a_device_that_enrols_anew_goes_on_reporting() {
+    let site = Site::new().await;
+    let (agent, first) = site.with_first_version().await;
+    agent.stop().await;
+    let made = site
+        .manager
+        .reports
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|report| report.counter)
+        .max();
+    site.manager.reports.lock().unwrap().clear();
+    let again = device::enroll::Joining {
+        again: true,
+        ..site.joining(Anchor::File(site.root_file()))
+    };
+    enroll(&site.layout(), &World::system(), again).await.unwrap();
+    let agent = site.agent().await;
+    let second = script("1.1.0", 2);
+    site.publish(&second, &good("1.1.0"), Some("1.0.0"));
+    let report = site.ends_with(&second, Outcome::Committed).await;
+    assert!(Some(report.counter) > made, "it goes on counting");
+    // Signed by the key it has now, the one of before counts for the manager as well.
+    site.ends_with(&first, Outcome::Committed).await;
+    agent.stop().await;
+}
+
 #[tokio::test]
 async fn trusting_the_gateway_does_not_keep_another_trust_in_silence() {
     let site = Site::new().await;
