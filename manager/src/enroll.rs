@@ -135,9 +135,10 @@ async fn renew_expired(
         "{} has renewed its expired certificate from {address}",
         ask.device
     );
+    let renewed_id = "manager.device.renewed";
     gateway
         .journal
-        .message(gateway.now(), Level::Info, "manager.device.renewed", text);
+        .message_of(&ask.device, gateway.now(), Level::Info, renewed_id, text);
     Ok(Json(renewed).into_response())
 }
 
@@ -151,7 +152,7 @@ async fn late(
     if enrolment.quarantine.is_some() {
         return Err(Refusal::quarantined());
     }
-    if !gateway.quotas.greeting(&ask.device) {
+    if !gateway.quotas.renewal(&ask.device) {
         return Err(Refusal::new(
             StatusCode::TOO_MANY_REQUESTS,
             "slow-down",

@@ -204,6 +204,11 @@ impl Journal {
         self.log(at, level, id, text, None);
     }
 
+    /// The same about what a device did, in its share of what is kept.
+    pub fn message_of(&self, device: &Name, at: UnixTime, level: Level, id: &str, text: String) {
+        self.log(at, level, id, text, Some(device.clone()));
+    }
+
     fn log(&self, at: UnixTime, level: Level, id: &str, text: String, device: Option<Name>) {
         match level {
             Level::Info => info!(target: "drover", id, "{text}"),

@@ -122,6 +122,11 @@ pub const GREETING_RATE: Rate = Rate {
     burst: 64,
     every: Duration::from_millis(250),
 };
+/// New certificates of one device, at either port: it asks once in twenty days, and again where the answer was lost.
+pub const RENEWAL_RATE: Rate = Rate {
+    burst: 16,
+    every: Duration::from_secs(30),
+};
 /// Bytes of reports waiting for the repository: weeks of a large site. Beyond it the oldest goes of whoever has most,
 /// with an alarm.
 pub const OUTBOX_BYTES: i64 = 512 << 20;

@@ -14,6 +14,7 @@ pub(crate) struct Quotas {
     reports: Mutex<Buckets<Name>>,
     progress: Mutex<Buckets<Name>>,
     greetings: Mutex<Buckets<Name>>,
+    renewals: Mutex<Buckets<Name>>,
     guesses: Mutex<Buckets<()>>,
 }
 
@@ -24,6 +25,7 @@ impl Quotas {
             reports: buckets(limits::REPORT_RATE),
             progress: buckets(limits::PROGRESS_RATE),
             greetings: buckets(limits::GREETING_RATE),
+            renewals: buckets(limits::RENEWAL_RATE),
             guesses: Mutex::new(Buckets::new(limits::PASSWORD_WRONG, 1)),
         }
     }
@@ -56,6 +58,11 @@ impl Quotas {
     /// Whether a device may say hello or open a stream now.
     pub(crate) fn greeting(&self, device: &Name) -> bool {
         take(&self.greetings, device, 1)
+    }
+
+    /// Whether a device may have a new certificate now: each is signed, and written to the disk before it is given.
+    pub(crate) fn renewal(&self, device: &Name) -> bool {
+        take(&self.renewals, device, 1)
     }
 }
 

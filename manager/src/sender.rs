@@ -574,5 +574,8 @@ async fn renew(
     peer: Peer,
     Body(renew): Body<Renew>,
 ) -> Result<Response, Refusal> {
+    if !gateway.quotas.renewal(&name) {
+        return Err(too_much());
+    }
     Ok(Json(enroll::renew(&gateway, &name, peer.key, &renew).await?).into_response())
 }

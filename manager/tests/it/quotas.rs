@@ -1,6 +1,7 @@
 //! One device that tells too much.
 
 use protocol::device::Problem;
+use protocol::enroll::Renew;
 use protocol::{Outcome, SignedReport};
 use reqwest::StatusCode;
 
@@ -42,6 +43,10 @@ async fn a_device_that_floods_is_told_to_wait_and_the_others_are_heard() {
     assert!((1..=5).contains(&taken), "{taken} requests of almost 4 MiB");
     let hellos = until_refused(&thief, &gateway, "/v1/hello", &thief.words(Vec::new())).await;
     assert!(hellos > 50, "{hellos}");
+    // Each is signed and written to the disk; its hellos leave it this share.
+    let csr = certs::request(&thief.key).unwrap();
+    let renewals = until_refused(&thief, &gateway, "/v1/renew", &Renew { csr }).await;
+    assert!((8..32).contains(&renewals), "{renewals}");
 
     let pump = Device::join(&site, &gateway, "pump").await;
     let order = pump.hello(&gateway).await.orders.remove(0);
