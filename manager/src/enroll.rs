@@ -419,6 +419,10 @@ async fn hand_out(
     }
     let renewed = entry::extend(gateway, name, issued.key, issued.until).await;
     if !renewed.map_err(|error| internal(&error))? {
+        let kept = gateway.fleet.enrolment(name);
+        if kept.is_some_and(|enrolment| enrolment.quarantine.is_some()) {
+            return Err(Refusal::quarantined());
+        }
         return Err(Refusal::new(
             StatusCode::UNAUTHORIZED,
             "not-on-the-list",

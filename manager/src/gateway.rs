@@ -127,7 +127,6 @@ impl Gateway {
         self.tell(Step::Failed, offer, None, None, Some(reason));
     }
 
-    /// Writes down what happened to a device on the list.
     /// Its certificates and keys, as they are now.
     pub(crate) fn own(&self) -> Arc<Own> {
         self.own.read().unwrap_or_else(PoisonError::into_inner).clone()

@@ -15,14 +15,15 @@ use crate::outbox::enqueue;
 
 /// What a device's connection says of the key that signs its reports.
 pub(crate) struct SenderKey {
+    /// The key that was enrolled.
+    pub(crate) key: Digest,
     /// Uncompressed P-256 point.
     pub(crate) public_key: Vec<u8>,
     /// See [`RelayedReport::chain`].
     pub(crate) chain: Vec<String>,
 }
 
-/// Takes reports of one device, oldest first; everything up to the answer is durable. `connection` is the one they came
-/// over.
+/// Takes reports of one device, oldest first; everything up to the answer is durable. `peer` is who brought them.
 pub(crate) async fn take(
     gateway: &Gateway,
     name: &Name,
@@ -38,7 +39,11 @@ pub(crate) async fn take(
         name: name.clone(),
         ..gateway.identity.clone()
     };
-    let SenderKey { public_key, chain } = sender_key;
+    let SenderKey {
+        key: enrolled,
+        public_key,
+        chain,
+    } = sender_key;
     let mut verified = Vec::with_capacity(reports.len());
     for signed in reports {
         let report = signed.verify(&public_key, &sender).map_err(|error| {
@@ -67,13 +72,11 @@ pub(crate) async fn take(
             rolled_back: rolled_back(report, &catalog).map(|last| last.update),
         })
         .collect();
-    let stored = gateway.database.run(move |db| store(db, &device, &rows)).await;
-    let Stored {
-        through,
-        fresh,
-        doubt,
-        dropped,
-    } = stored.map_err(|error| {
+    let stored = gateway
+        .database
+        .run(move |db| store(db, &device, &enrolled, &rows))
+        .await;
+    let stored = stored.map_err(|error| {
         tracing::error!(
             error = crate::downloader::chain(&error),
             "reports could not be written down"
@@ -83,6 +86,15 @@ pub(crate) async fn take(
             "the gateway could not write the reports down: try again".into(),
         )
     })?;
+    let Some(Stored {
+        through,
+        fresh,
+        doubt,
+        dropped,
+    }) = stored
+    else {
+        return Err(problem(CUT_OFF, "this device has been cut off meanwhile".into()));
+    };
     if let Some(dropped) = dropped {
         crate::outbox::overflowed(gateway, &dropped);
     }
@@ -98,6 +110,9 @@ pub(crate) async fn take(
     gateway.outbox.bell.notify_one();
     Ok(ReportsTaken { through })
 }
+
+/// Code of the problem that the device is not one any more whose reports are taken.
+pub(crate) const CUT_OFF: &str = "not-on-the-list";
 
 fn problem(code: &str, message: String) -> Problem {
     Problem {
@@ -138,17 +153,24 @@ fn rolled_back(report: &Report, catalog: &Catalog) -> Option<DeviceOutcome> {
     (!report.components.iter().any(by_hand)).then_some(last)
 }
 
-/// Writes what is new; a repetition is acknowledged and changes nothing.
-fn store(db: &rusqlite::Connection, device: &Name, rows: &[Row]) -> rusqlite::Result<Stored> {
+/// Writes what is new; a repetition is acknowledged and changes nothing. None where the device was deleted, has enrolled
+/// with another key or is in quarantine since it was let in: what was under way is not its successor's.
+fn store(
+    db: &rusqlite::Connection,
+    device: &Name,
+    key: &Digest,
+    rows: &[Row],
+) -> rusqlite::Result<Option<Stored>> {
     let held: Option<i64> = db
         .query_row(
-            "SELECT report_counter FROM devices WHERE name = ?1",
-            [device.as_str()],
+            "SELECT report_counter FROM devices WHERE name = ?1 AND key = ?2 AND quarantined IS NULL",
+            [device.as_str(), &key.to_string()],
             |row| row.get(0),
         )
         .optional()?;
+    let Some(held) = held else { return Ok(None) };
     let mut stored = Stored {
-        through: u64::try_from(held.unwrap_or(0)).unwrap_or(0),
+        through: u64::try_from(held).unwrap_or(0),
         ..Stored::default()
     };
     for row in rows {
@@ -197,7 +219,7 @@ fn store(db: &rusqlite::Connection, device: &Name, rows: &[Row]) -> rusqlite::Re
         "UPDATE devices SET report_counter = ?2 WHERE name = ?1",
         params![device.as_str(), through_row],
     )?;
-    Ok(stored)
+    Ok(Some(stored))
 }
 
 /// What a new report means for the twin and for the release.
@@ -345,22 +367,70 @@ mod tests {
             )
         };
         let change = |sql: &'static str| database.run_now(|db| db.execute_batch(sql)).unwrap();
+        let key = Digest::of(b"key");
+        let joined = "INSERT INTO devices (name, password, added, key) VALUES ('pump', 'x', 0, ?1)";
+        database
+            .run_now(|db| db.execute(joined, [key.to_string()]))
+            .unwrap();
         change(
-            "INSERT INTO devices (name, password, added) VALUES ('pump', 'x', 0);
-             CREATE TRIGGER full BEFORE INSERT ON rollbacks BEGIN SELECT RAISE(ABORT, 'the disk is full'); END",
+            "CREATE TRIGGER full BEFORE INSERT ON rollbacks BEGIN SELECT RAISE(ABORT, 'the disk is full'); END",
         );
         let rows = [row(1, None), row(2, Some(update))];
-        assert!(database.run_now(|db| store(db, &pump, &rows)).is_err());
+        assert!(database.run_now(|db| store(db, &pump, &key, &rows)).is_err());
         assert_eq!(kept(), (0, 0, 0), "nothing is acknowledged that did not count");
         change("DROP TRIGGER full");
-        let stored = database.run_now(|db| store(db, &pump, &rows)).unwrap();
+        let stored = database
+            .run_now(|db| store(db, &pump, &key, &rows))
+            .unwrap()
+            .unwrap();
         assert_eq!((stored.through, stored.fresh), (2, vec![1, 2]));
         assert_eq!(
             kept(),
             (2, 2, 1),
             "what is acknowledged counts, whatever comes after it"
         );
-        database.run_now(|db| store(db, &pump, &rows)).unwrap();
+        database.run_now(|db| store(db, &pump, &key, &rows)).unwrap();
         assert_eq!(kept(), (2, 2, 1));
+    }
+
+    /// Its requests were let in before; what was done about the device came between.
+    #[test]
+    fn reports_under_way_count_for_nobody_who_was_cut_off_meanwhile() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = Database::open(&dir.path().join("x.db")).unwrap();
+        let pump: Name = "pump".parse().unwrap();
+        let key = Digest::of(b"key");
+        let change = |sql: String| database.run_now(|db| db.execute_batch(&sql)).unwrap();
+        let counter = || {
+            let sql = "SELECT report_counter FROM devices";
+            database
+                .run_now(|db| db.query_row(sql, [], |row| row.get::<_, i64>(0)))
+                .unwrap()
+        };
+        let hand_over = |number| {
+            let rows = [row(number, None)];
+            database.run_now(|db| store(db, &pump, &key, &rows)).unwrap()
+        };
+        change(format!(
+            "INSERT INTO devices (name, password, added, key) VALUES ('pump', 'x', 0, '{key}')"
+        ));
+        assert_eq!(hand_over(1).unwrap().through, 1);
+        change("UPDATE devices SET quarantined = 5".into());
+        assert_eq!(hand_over(2), None, "it is in quarantine");
+        change("UPDATE devices SET quarantined = NULL".into());
+        assert_eq!(
+            hand_over(2).unwrap().through,
+            2,
+            "let in again it hands them over"
+        );
+        // Its successor under the name counts from the beginning.
+        let other = Digest::of(b"other");
+        change(format!(
+            "UPDATE devices SET key = '{other}', report_counter = 0; DELETE FROM taken"
+        ));
+        assert_eq!(hand_over(900), None);
+        assert_eq!(counter(), 0);
+        change("DELETE FROM devices".into());
+        assert_eq!(hand_over(3), None);
     }
 }

@@ -541,6 +541,7 @@ async fn take_reports(
     };
     let certificate = peer.certificate.as_ref().ok_or_else(malformed)?;
     let key = reports::SenderKey {
+        key: peer.key.ok_or_else(malformed)?,
         public_key: mtls::public_key_of(certificate).map_err(|_| malformed())?,
         chain: mtls::chain_text([certificate, &gateway.own().device_ca]),
     };
@@ -553,10 +554,10 @@ async fn take_reports(
         Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
     })?;
     let taken = taken.map_err(|problem| {
-        let status = if problem.code == "internal" {
-            StatusCode::INTERNAL_SERVER_ERROR
-        } else {
-            StatusCode::BAD_REQUEST
+        let status = match problem.code.as_str() {
+            "internal" => StatusCode::INTERNAL_SERVER_ERROR,
+            reports::CUT_OFF => StatusCode::UNAUTHORIZED,
+            _ => StatusCode::BAD_REQUEST,
         };
         Refusal(status, problem)
     })?;

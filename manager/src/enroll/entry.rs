@@ -58,7 +58,8 @@ fn save(db: &rusqlite::Connection, device: &str, enrolment: &Enrolment) -> rusql
     )
 }
 
-/// Notes a renewed certificate. False where the device was deleted, or has enrolled with another key, since it asked.
+/// Notes a renewed certificate. False where the device was deleted, has enrolled with another key, or was put in
+/// quarantine, since it asked.
 pub(super) async fn extend(
     gateway: &Arc<Gateway>,
     name: &Name,
@@ -67,7 +68,8 @@ pub(super) async fn extend(
 ) -> Result<bool, DatabaseError> {
     let (device, own) = (name.clone(), gateway.clone());
     let write = move |db: &rusqlite::Connection| {
-        let sql = "UPDATE devices SET certificate_until = ?3 WHERE name = ?1 AND key = ?2";
+        let sql =
+            "UPDATE devices SET certificate_until = ?3 WHERE name = ?1 AND key = ?2 AND quarantined IS NULL";
         let found = db.execute(sql, params![device.as_str(), key.to_string(), until.0])?;
         Ok((found > 0).then_some(device))
     };
@@ -157,6 +159,25 @@ mod tests {
         assert!(join(gateway, b"two", Digest::from_bytes([8; 32])).await);
         assert!(!renew(gateway, KEY).await);
         assert_eq!(until(), Some(UnixTime(2_000)));
+    }
+
+    #[tokio::test]
+    async fn a_renewal_under_way_ends_with_a_quarantine() {
+        let fixture = Fixture::new(certs::life::LEAF);
+        let gateway = &fixture.gateway;
+        add(gateway, "pump", b"one");
+        assert!(join(gateway, b"one", KEY).await);
+        // It was let in, or has shown token and key at the joining port; then it was put in quarantine.
+        let quarantine = |since: Option<i64>| {
+            let sql = "UPDATE devices SET quarantined = ?1";
+            gateway.database.run_now(|db| db.execute(sql, [since])).unwrap();
+        };
+        quarantine(Some(5));
+        assert!(!renew(gateway, KEY).await);
+        let until = || gateway.fleet.enrolment(&name("pump")).unwrap().certificate_until;
+        assert_eq!(until(), Some(UnixTime(2_000)));
+        quarantine(None);
+        assert!(renew(gateway, KEY).await);
     }
 
     #[tokio::test]
