@@ -322,12 +322,17 @@ async fn ask(command: Command) -> Result<()> {
         }
         Command::Quarantine { name, reason, at } => {
             let name = device(&name)?;
-            let request = ManagerRequest::Quarantine { name, reason };
-            simple(&at, request, "it is cut off; `manager readmit` lets it in again").await
+            let text = format!(
+                "{name} is cut off; what it runs goes on. If its key may be in other hands: `manager new-code {name}`, then \
+                 `device enroll --again` on the right machine. If it is in none: `manager readmit {name}`"
+            );
+            simple(&at, ManagerRequest::Quarantine { name, reason }, &text).await
         }
         Command::Readmit { name, at } => {
             let name = device(&name)?;
-            simple(&at, ManagerRequest::Readmit { name }, "it is let in again").await
+            let text =
+                format!("{name} is let in again, with the key it has: it comes by itself within a minute");
+            simple(&at, ManagerRequest::Readmit { name }, &text).await
         }
         Command::Start(at) => simple(&at, ManagerRequest::Start, "the downloader runs").await,
         Command::Stop(at) => {

@@ -50,8 +50,8 @@ struct Device {
     streams: Vec<Stream>,
     sent: VecDeque<Sent>,
     downloads: Arc<AtomicUsize>,
-    /// Boot ids of the machine that said hello, newest last.
-    boots: VecDeque<String>,
+    /// Boot ids of the machine that said hello, and when each was first heard; newest last.
+    boots: VecDeque<(String, UnixTime)>,
     challenge: Option<Challenge>,
     progress: Option<DeviceProgress>,
     /// The table's revision when its row last changed.
@@ -129,8 +129,11 @@ impl Fleet {
         let Some(device) = devices.get_mut(name) else {
             return false;
         };
+        // Let in again, it is a question anew: who spoke before whom is no doubt any more.
+        if quarantine.is_none() {
+            device.boots.clear();
+        }
         device.enrolment.quarantine = quarantine;
-        // Let in again, it is a question anew.
         device.challenge = None;
         device.touch(&self.revision);
         true
@@ -145,7 +148,7 @@ impl Fleet {
         seen: UnixTime,
     ) {
         if let Some(device) = self.devices().get_mut(name) {
-            device.boots = hello.iter().map(|hello| hello.boot_id.clone()).collect();
+            device.boots = hello.iter().map(|hello| (hello.boot_id.clone(), seen)).collect();
             device.hello = hello;
             device.last = last;
             device.seen = Some(seen);
@@ -198,13 +201,20 @@ impl Fleet {
             to: hello.report_counter,
         };
         let fell = (hello.report_counter < made).then_some(fell);
-        let known = device.boots.contains(&hello.boot_id);
-        let same = device.boots.back() == Some(&hello.boot_id);
+        let known = device.boots.iter().any(|(boot, _)| *boot == hello.boot_id);
+        let same = device
+            .boots
+            .back()
+            .is_some_and(|(boot, _)| *boot == hello.boot_id);
+        let mut crowded = None;
         if !same {
             if device.boots.len() >= limits::BOOTS_PER_DEVICE {
-                device.boots.pop_front();
+                // Whoever speaks under so many of them would have the right machine's forgotten.
+                let recent = |at: UnixTime| (0..limits::BOOTS_SECONDS).contains(&now.seconds_since(at));
+                let first = device.boots.pop_front();
+                crowded = first.filter(|(_, at)| recent(*at)).map(|_| Doubt::ManyStarts);
             }
-            device.boots.push_back(hello.boot_id.clone());
+            device.boots.push_back((hello.boot_id.clone(), now));
             device.progress = None;
             // Not while two are known to be there: nobody cuts another off by saying hello.
             if !device.challenge.as_ref().is_some_and(|open| open.is_open(now)) {
@@ -221,7 +231,7 @@ impl Fleet {
         match (known, same) {
             (_, true) => None,
             (true, false) => Some(Doubt::BootReturned),
-            (false, false) => fell,
+            (false, false) => fell.or(crowded),
         }
     }
 
@@ -319,7 +329,9 @@ mod tests {
         // Ten thousand honest reconnects, reboots among them, counters late within a boot.
         for round in 0..10_000_u64 {
             let (boot, made) = (round / 100, 7 * (round / 100) + round % 7);
-            let told = fleet.hello(&pump, hello(&format!("boot-{boot}"), made), NOW);
+            // A machine that does not stay up and starts anew every quarter of a minute.
+            let now = NOW.plus_seconds(15 * i64::try_from(boot).unwrap());
+            let told = fleet.hello(&pump, hello(&format!("boot-{boot}"), made), now);
             assert_eq!(told, None, "round {round}");
         }
         assert_eq!(fleet.hello(&pump, hello("copy", 700), NOW), None);
@@ -329,6 +341,36 @@ mod tests {
             fleet.hello(&pump, hello("copy", 700), NOW),
             Some(Doubt::BootReturned)
         );
+    }
+
+    #[test]
+    fn a_copy_that_speaks_under_many_boot_ids_hides_nothing_by_it() {
+        // As many as are remembered, so that the right machine's is forgotten; and a few less.
+        for many in [limits::BOOTS_PER_DEVICE, limits::BOOTS_PER_DEVICE - 1] {
+            let fleet = fleet(&["pump"]);
+            let pump = name("pump");
+            fleet.hello(&pump, hello("right", 7), NOW);
+            let copy = |number| fleet.hello(&pump, hello(&format!("copy-{number}"), 7), NOW);
+            let told: Vec<Doubt> = (0..many).filter_map(copy).collect();
+            let back = fleet.hello(&pump, hello("right", 7), NOW);
+            assert!(!told.is_empty() || back.is_some(), "{many} starts");
+        }
+    }
+
+    #[test]
+    fn a_machine_that_is_let_in_again_is_doubted_for_nothing_that_was_before() {
+        let fleet = fleet(&["pump"]);
+        let pump = name("pump");
+        let say = |boot| fleet.hello(&pump, hello(boot, 7), NOW);
+        assert_eq!((say("right"), say("copy")), (None, None));
+        let since = Quarantine {
+            since: NOW,
+            reason: String::new(),
+        };
+        assert!(fleet.quarantine(&pump, Some(since)) && fleet.quarantine(&pump, None));
+        assert_eq!(say("right"), None);
+        // A copy that is there still is noticed as before.
+        assert_eq!((say("copy"), say("right")), (None, Some(Doubt::BootReturned)));
     }
 
     #[test]

@@ -68,8 +68,10 @@ pub const ENROLL_BODY: usize = 16 << 10;
 pub const STREAMS_PER_DEVICE: usize = 8;
 /// Messages waiting in one event stream; a stream that is fuller than this is dropped and starts anew.
 pub const STREAM_BACKLOG: usize = 64;
-/// Connections of one device whose boot id is remembered, to notice two machines under one name.
-pub const BOOTS_PER_DEVICE: usize = 8;
+/// Starts of one device's machine whose boot id is remembered, to notice two machines under one name.
+pub const BOOTS_PER_DEVICE: usize = 64;
+/// Seconds within which no machine starts so often: one that does not stay up needs ten for each start, at least.
+pub const BOOTS_SECONDS: i64 = 600;
 /// Bytes of what a device tells of itself, kept in memory: 64 components with their failed digests.
 pub const HELLO_BYTES: usize = 256 << 10;
 /// Characters of a boot id: a UUID, with room.
@@ -101,6 +103,8 @@ pub const RETRIES_PER_DEVICE: usize = 64;
 pub const CHALLENGE_SECONDS: i64 = 3_600;
 /// Machines that an alarm about one name tells of.
 pub const CHALLENGE_SHOWN: usize = 4;
+/// Of these, from one address: two behind one router.
+pub const CHALLENGE_SHOWN_AT: usize = 2;
 
 /// Digests of a device's newest reports, to tell a repetition from a contradiction.
 pub const REMEMBERED_REPORTS: i64 = 256;

@@ -1,5 +1,6 @@
 //! Signed reports from devices: verified, written down, passed on.
 
+use mtls::serve::Peer;
 use protocol::author::RelayedReport;
 use protocol::device::{ComponentState, DeviceOutcome, Problem, ReportsTaken};
 use protocol::{Name, Outcome, Report, SignedReport, UpdateId};
@@ -29,7 +30,7 @@ pub(crate) async fn take(
     name: &Name,
     sender_key: SenderKey,
     reports: Vec<SignedReport>,
-    connection: u64,
+    peer: &Peer,
 ) -> Result<ReportsTaken, Problem> {
     if reports.len() > protocol::limits::MAX_REPORTS {
         return Err(problem("too-many", format!("{} reports at once", reports.len())));
@@ -99,7 +100,7 @@ pub(crate) async fn take(
         crate::outbox::overflowed(gateway, &dropped);
     }
     if let Some(doubt) = doubt {
-        doubts::raise(gateway, name, doubt, connection);
+        doubts::raise(gateway, name, doubt, peer);
     }
     for (_, report) in verified
         .iter()

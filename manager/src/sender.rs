@@ -227,7 +227,7 @@ async fn hello(
     }
     let boot = hello.boot_id.clone();
     if let Some(doubt) = gateway.fleet.hello(&name, hello, gateway.now()) {
-        doubts::raise(&gateway, &name, doubt, peer.id);
+        doubts::raise(&gateway, &name, doubt, &peer);
     }
     doubts::hello(&gateway, &name, &boot, peer.addr.ip());
     reports::save_twin(&gateway, &name).await;
@@ -547,8 +547,8 @@ async fn take_reports(
     };
     // Beside the connection: a device that is cut off now sends the report again, but what follows from it is
     // done with the first one that is written down, or never.
-    let (own, sender, id) = (gateway.clone(), name.clone(), peer.id);
-    let taking = tokio::spawn(async move { reports::take(&own, &sender, key, reports, id).await });
+    let (own, sender) = (gateway.clone(), name.clone());
+    let taking = tokio::spawn(async move { reports::take(&own, &sender, key, reports, &peer).await });
     let taken = taking.await.map_err(|_| {
         let message = "the gateway could not take the reports: try again";
         Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)

@@ -116,10 +116,11 @@ pub(crate) fn show_devices(rows: &[DeviceRow]) {
             );
         }
         if let Some(quarantine) = &row.quarantine {
-            println!(
-                "{:<24} in quarantine since {}: {}",
-                "", quarantine.since, quarantine.reason
-            );
+            let reason = match quarantine.reason.as_str() {
+                "" => "no reason given",
+                reason => reason,
+            };
+            println!("{:<24} in quarantine since {}: {reason}", "", quarantine.since);
         }
         if let Some(trouble) = &row.trouble {
             println!("{:<24} TROUBLE {trouble}", "");

@@ -8,6 +8,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use mtls::serve::Peer;
 use protocol::Name;
 use tuf::UnixTime;
 
@@ -27,6 +28,8 @@ pub(crate) enum Doubt {
         /// What it says now.
         to: u64,
     },
+    /// It was started anew more often than a machine can be: boot ids are made up.
+    ManyStarts,
     /// Two different reports have this number.
     Contradiction(u64),
     /// A report that was never here has a number below those that are.
@@ -36,7 +39,13 @@ pub(crate) enum Doubt {
 impl fmt::Display for Doubt {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::BootReturned => write!(out, "one that had been followed by another one spoke again"),
+            Self::BootReturned => write!(out, "one spoke again after another one had taken its place"),
+            Self::ManyStarts => write!(
+                out,
+                "it says that it was started {} times within {} minutes",
+                limits::BOOTS_PER_DEVICE,
+                limits::BOOTS_SECONDS / 60
+            ),
             Self::CounterFell { from, to } => {
                 write!(
                     out,
@@ -59,6 +68,8 @@ impl fmt::Display for Doubt {
 pub(super) struct Challenge {
     at: UnixTime,
     doubt: Doubt,
+    /// Who gave it away.
+    from: IpAddr,
     /// Boot id and address.
     shown: Vec<(String, IpAddr)>,
 }
@@ -69,11 +80,13 @@ impl Challenge {
     }
 
     fn text(&self, name: &Name) -> String {
-        let places: Vec<String> = self
-            .shown
-            .iter()
-            .map(|(_, address)| address.to_string())
-            .collect();
+        let mut places: Vec<String> = Vec::new();
+        for (_, address) in &self.shown {
+            let place = address.to_string();
+            if !places.contains(&place) {
+                places.push(place);
+            }
+        }
         let shown = match self.shown.len() {
             0 => "whoever speaks as it is asked for its key again".to_owned(),
             1 => format!("its key was shown from {}", places.join(", ")),
@@ -83,16 +96,16 @@ impl Challenge {
             ),
         };
         format!(
-            "two machines speak as {name}: {}; {shown}. Put it in quarantine until you know which is the right one, and \
-             enrol that one anew with a new code",
-            self.doubt
+            "two machines speak as {name}: {} (heard from {}); {shown}. Cut both off (`manager quarantine {name}`) until \
+             you know which is the right one, then enrol that one anew with a new code (`manager new-code {name}`)",
+            self.doubt, self.from
         )
     }
 }
 
 impl Fleet {
     /// Begins a challenge, unless one is open; gives the alarm's text if it has begun.
-    pub(crate) fn challenge(&self, name: &Name, doubt: Doubt, now: UnixTime) -> Option<String> {
+    pub(crate) fn challenge(&self, name: &Name, doubt: Doubt, from: IpAddr, now: UnixTime) -> Option<String> {
         let mut devices = self.devices();
         let device = devices.get_mut(name)?;
         if device.challenge.as_ref().is_some_and(|open| open.is_open(now)) {
@@ -101,6 +114,7 @@ impl Fleet {
         let challenge = Challenge {
             at: now,
             doubt,
+            from,
             shown: Vec::new(),
         };
         Some(device.challenge.insert(challenge).text(name))
@@ -111,6 +125,9 @@ impl Fleet {
         let mut devices = self.devices();
         let challenge = devices.get_mut(name)?.challenge.as_mut()?;
         let known = challenge.shown.iter().any(|(other, _)| other == boot);
+        // Whoever makes boot ids up fills no place that another address needs.
+        let here = challenge.shown.iter().filter(|(_, other)| *other == address);
+        let known = known || here.count() >= limits::CHALLENGE_SHOWN_AT;
         if known || !challenge.is_open(now) || challenge.shown.len() >= limits::CHALLENGE_SHOWN {
             return None;
         }
@@ -119,11 +136,13 @@ impl Fleet {
     }
 }
 
-/// Raises the alarm and asks everybody under the name for the key, but for the connection `spare`, which is busy.
-pub(crate) fn raise(gateway: &Gateway, name: &Name, doubt: Doubt, spare: u64) {
-    if let Some(text) = gateway.fleet.challenge(name, doubt, gateway.now()) {
+/// Raises the alarm and asks everybody under the name for the key, but for the connection that gave it away, which is
+/// busy.
+pub(crate) fn raise(gateway: &Gateway, name: &Name, doubt: Doubt, from: &Peer) {
+    let address = from.addr.ip();
+    if let Some(text) = gateway.fleet.challenge(name, doubt, address, gateway.now()) {
         alarm(gateway, name, &text);
-        gateway.cut(name, |peer| peer.id != spare);
+        gateway.cut(name, |peer| peer.id != from.id);
     }
 }
 
@@ -138,4 +157,34 @@ fn alarm(gateway: &Gateway, name: &Name, text: &str) {
     gateway
         .journal
         .alarm(gateway.now(), &format!("twice:{name}"), text);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::name;
+    use crate::fleet::fixture::fleet;
+
+    #[test]
+    fn an_alarm_names_the_right_machines_address_however_many_starts_a_copy_makes_up() {
+        let fleet = fleet(&["pump"]);
+        let (pump, now) = (name("pump"), UnixTime(9_000));
+        let [thief, right] = ["10.0.0.9", "10.0.0.5"].map(|text| text.parse::<IpAddr>().unwrap());
+        let begun = fleet
+            .challenge(&pump, Doubt::Contradiction(7), thief, now)
+            .unwrap();
+        assert!(
+            begun.contains("number 7 (heard from 10.0.0.9); whoever speaks"),
+            "{begun}"
+        );
+        for number in 0..9 {
+            fleet.shown(&pump, &format!("copy {number}"), thief, now);
+        }
+        let told = fleet.shown(&pump, "right", right, now).unwrap();
+        assert!(
+            told.contains("by different machines at 10.0.0.9 and 10.0.0.5."),
+            "{told}"
+        );
+        assert!(told.contains("`manager new-code pump`"), "{told}");
+    }
 }
