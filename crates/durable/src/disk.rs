@@ -84,7 +84,9 @@ impl Disk for RealDisk {
     }
 
     fn open_read(&self, path: &Path) -> io::Result<File> {
-        File::open(path)
+        // A pipe is opened, and refused for what it is, without waiting for somebody who writes into it.
+        let at_once = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+        OpenOptions::new().read(true).custom_flags(at_once).open(path)
     }
 
     fn write(&self, mut file: &File, bytes: &[u8]) -> io::Result<usize> {

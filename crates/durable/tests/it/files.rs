@@ -269,3 +269,17 @@ fn a_second_name_is_a_link_or_where_there_are_none_a_copy() {
         assert_eq!(fs::read(&from).unwrap(), whole);
     }
 }
+
+#[test]
+fn a_pipe_is_refused_without_waiting_for_somebody_who_writes_into_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+    assert!(made.success());
+    let (done, read) = std::sync::mpsc::channel();
+    let file = path.clone();
+    std::thread::spawn(move || done.send(durable::read_limited(&file, 100)));
+    let patience = std::time::Duration::from_secs(60);
+    let error = read.recv_timeout(patience).expect("an answer").unwrap_err();
+    assert!(matches!(error, Error::WrongType { .. }), "{error:?}");
+}
