@@ -31,6 +31,7 @@ pub mod maintain;
 pub mod package;
 pub mod passphrase;
 mod place;
+mod plain;
 pub mod preflight;
 pub mod progress;
 pub mod publish;

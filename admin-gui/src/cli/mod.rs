@@ -25,6 +25,7 @@ use crate::init::{Plan, init};
 use crate::limits::PASSPHRASE_TRIES;
 use crate::maintain::Renewal;
 use crate::passphrase::{Passphrase, Source};
+use crate::plain::plain;
 use crate::preflight::Preflight;
 use crate::publish::{PublishError, Published};
 use crate::service::{self, Setup};
@@ -58,7 +59,8 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let code = exit::code(&error);
-            let text = one_line(&error);
+            // Of files and answers that others made, too.
+            let text = plain(&one_line(&error));
             if wants_json {
                 let inspection = error.downcast_ref().map(|package::Refused(found)| found);
                 let report = match error.downcast_ref() {
@@ -243,7 +245,9 @@ async fn publish(args: args::Publish) -> Result<()> {
     }
     let desk = open(&args.common)?;
     let sink = watch::sink(args.common.json);
-    let path = args.path.as_deref().unwrap_or(std::path::Path::new("."));
+    let Some(path) = &args.path else {
+        anyhow::bail!("say which file or folder to publish");
+    };
     let draft = desk.draft(path, &args.release.options(), &sink)?;
     let report = desk.preflight(&draft).await?;
     if !args.common.json {

@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::cli::args::{Common, PassphraseFrom, Publish};
 use crate::cli::{agreed, open, print_json, show, told, unlock, watch};
 use crate::config::Folder;
-use crate::cosign::{Basis, ListDraft};
+use crate::cosign::{Basis, ListDraft, What};
 use crate::desk::Senses;
 use crate::keyring::{keys_in, read_public};
 use crate::passphrase::{Passphrase, Source};
@@ -108,6 +108,7 @@ fn the_key(draft: &ListDraft, dir: &Path) -> Result<PathBuf> {
 
 fn tell(draft: &ListDraft) {
     println!("{}: list {}", draft.path.display(), draft.version);
+    println!("  {}", draft.basis());
     for change in draft.changes() {
         println!("  {change}");
     }
@@ -117,15 +118,17 @@ fn tell(draft: &ListDraft) {
 fn tell_standing(draft: &ListDraft) {
     let standing = draft.standing();
     println!(
-        "  {} of {} signatures, by {}; still open: {}",
-        standing.signed.len(),
-        standing.needed,
+        "  signatures: {}; needed: {}",
         standing.signed.join(", "),
-        standing.open.join(", ")
+        standing.needed
     );
+    let file = match draft.what {
+        What::Release { .. } => "FILE ",
+        What::Withdrawal { .. } | What::Renewal => "",
+    };
     match draft.check_finished() {
         Ok(()) => println!(
-            "It has its signatures: admin-gui publish --from {} (a release: with its file), on a desk",
+            "It has its signatures. On a desk: admin-gui publish {file}--from {}",
             draft.path.display()
         ),
         Err(error) => println!("{error}"),

@@ -10,6 +10,7 @@ use tuf::{Targets, UnixTime};
 use crate::ceremony::mark_withdrawn;
 use crate::cosign::Basis;
 use crate::limits::{CLOCKS_APART, TARGETS_SECONDS};
+use crate::plain::plain;
 
 /// The one thing that a draft changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,9 +36,14 @@ pub enum What {
 }
 
 impl What {
-    /// In words, all of it: a field that is not told would be signed unseen.
+    /// In words, all of it: a field that is not told would be signed unseen. Nothing in them speaks to a terminal.
     #[must_use]
     pub fn words(&self) -> Vec<String> {
+        let told = self.told();
+        told.iter().map(|line| plain(line)).collect()
+    }
+
+    fn told(&self) -> Vec<String> {
         match self {
             Self::Release { target, release, .. } => {
                 let mut lines = vec![
@@ -82,6 +88,15 @@ impl Basis {
             let most = TARGETS_SECONDS / 86_400;
             return Err(format!(
                 "it holds until {expires}, where {most} days from now are usual: is a clock wrong?"
+            ));
+        }
+        // Days may pass from signer to signer; a life cut to hours would leave nobody the time to renew it.
+        if expires < now.plus_seconds(TARGETS_SECONDS / 2)
+            && expires < self.expires.plus_seconds(-CLOCKS_APART)
+        {
+            let before = self.expires;
+            return Err(format!(
+                "it holds until {expires}, shorter than the list before, until {before}"
             ));
         }
         let empty = Map::new();

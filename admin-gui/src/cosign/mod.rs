@@ -169,6 +169,8 @@ impl From<LookError> for CosignError {
 pub struct Basis {
     /// Who must sign.
     pub authority: Authority,
+    /// Version and SHA-256 of the root that says so.
+    root: (u64, tuf::Digest),
     list: Signed<Targets>,
     version: u64,
     expires: UnixTime,
@@ -190,8 +192,10 @@ impl Basis {
             let own = rows.into_iter().find(|row| row.team == team.as_str());
             own.map(|row| row.components).unwrap_or_default()
         });
+        let root = view.state.raw(&tuf::Role::Root).unwrap_or_default();
         Self::new(
             authority,
+            (view.state.root().version, root),
             (&bytes, &desk.folder.targets()),
             view.catalogue.clone(),
             components,
@@ -206,10 +210,8 @@ impl Basis {
         let root = Known::read(root)?;
         let authority = Authority::of_root(&root.root, Holders::of(&root.bytes));
         let bytes = read(list)?;
-        let basis = Self::new(authority, (&bytes, list), Catalogue::default(), None)?;
-        if basis.authority.check(&basis.list).is_err() {
-            return Err(CosignError::NotVerified(list.to_owned()));
-        }
+        let by = (root.root.version, root.bytes.as_slice());
+        let basis = Self::new(authority, by, (&bytes, list), Catalogue::default(), None)?;
         let targets = view_of(&basis.list, list)?;
         Ok(Self {
             catalogue: Catalogue::of_list(&targets),
@@ -219,14 +221,20 @@ impl Basis {
 
     fn new(
         authority: Authority,
+        (root, root_bytes): (u64, &[u8]),
         (bytes, path): (&[u8], &Path),
         catalogue: Catalogue,
         components: Option<Vec<String>>,
     ) -> Result<Self, CosignError> {
         let list = Signed::from_bytes(bytes).map_err(|source| not_a_list(path, source))?;
+        // Also a desk's own file, which counts where nothing was verified yet.
+        if authority.check(&list).is_err() {
+            return Err(CosignError::NotVerified(path.to_owned()));
+        }
         let targets = view_of(&list, path)?;
         Ok(Self {
             authority,
+            root: (root, tuf::Digest::of(root_bytes)),
             list,
             version: targets.version,
             expires: targets.expires,
@@ -345,6 +353,18 @@ impl ListDraft {
             self.version, self.expires
         ));
         lines
+    }
+
+    /// What it is read against, a line: whoever shows a signer another root could hide anything from them.
+    #[must_use]
+    pub fn basis(&self) -> String {
+        let ((root, digest), keys) = (self.basis.root, self.basis.authority.keys());
+        format!(
+            "against list {} and root {root}, SHA-256 {digest}, by which {} of {} keys must sign",
+            self.basis.version,
+            keys.threshold,
+            keys.keyids.len()
+        )
     }
 
     /// How far the signing has got.

@@ -16,6 +16,7 @@ mod ceremony;
 mod checks;
 mod command;
 mod cosign;
+mod cosign_attacks;
 mod fake;
 mod init;
 mod inspect;
