@@ -190,12 +190,17 @@ fn apply(
 }
 
 fn absent(root: &Root, role: &Role, key: &PublicKey) -> Result<(), ChangeError> {
-    match root.role(role) {
-        Some(keys) if keys.keyids.contains(&key.id()) => Err(ChangeError::There {
+    let ids = root
+        .role(role)
+        .map(|keys| keys.keyids.as_slice())
+        .unwrap_or_default();
+    // The key, not its id: written in another way it is still one key, and counts once.
+    match ids.iter().find(|id| root.keys.get(id) == Some(key)) {
+        Some(id) => Err(ChangeError::There {
             role: role.to_string(),
-            key: short(key.id()),
+            key: short(*id),
         }),
-        _ => Ok(()),
+        None => Ok(()),
     }
 }
 

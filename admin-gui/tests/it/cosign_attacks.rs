@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use tuf::editor::{Signed, TargetsEditor};
 use tuf::{Limits, Targets, TrustedState};
 
-use crate::ceremony::text;
+use crate::ceremony::{public, text};
+use crate::command::{run_beside, words};
 use crate::cosign::{Scene, read};
 
 /// Every place of a JSON value that is no object and no array.
@@ -327,4 +328,17 @@ async fn a_draft_file_that_is_no_draft_is_refused_at_once() {
         scene.refused(&refused, 7, &["cannot use"]);
         let _ = std::fs::remove_dir(&path);
     }
+}
+
+#[tokio::test]
+async fn one_key_written_in_two_ways_is_no_second_key() {
+    let scene = Scene::new().await;
+    let mut object: Value = serde_json::from_slice(&std::fs::read(public(&scene.ada)).unwrap()).unwrap();
+    object["comment"] = json!("eva's");
+    let file = scene.site.temp.path().join("eva.pub");
+    std::fs::write(&file, object.to_string()).unwrap();
+    let file = file.display().to_string();
+    let add = ["root", "add", "targets", &file];
+    let refused = run_beside(words(&add, &scene.site.author(), &scene.fake.url), "").await;
+    scene.refused(&refused, 3, &["targets has the key", "already"]);
 }
