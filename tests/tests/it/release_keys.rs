@@ -1,12 +1,17 @@
 //! Two people for each release, as `docs/keys.md` says: with two the fleet updates, with one key alone nothing moves.
 
+use std::path::Path;
+
 use e2e::forge::Shape;
-use e2e::packages::{app, copy_tree};
+use e2e::packages::{app, copy_tree, large_app, put};
 use e2e::process::{bin, run};
 use e2e::site::PASSPHRASE;
-use e2e::{Forge, eventually};
+use e2e::{Forge, Program, eventually};
 
 use crate::keys_page::{Block, Scene, lose, release, with_old_keys};
+
+/// Bytes beside the program, so that an upload takes a moment.
+const BALLAST: usize = 30_000_000;
 
 #[tokio::test]
 async fn releases_need_two_people_as_the_page_says() {
@@ -84,6 +89,68 @@ async fn one_of_several_keys_for_releases_is_replaced_as_the_page_says() {
     )
     .await;
     runs(&scene, "3.0.0").await;
+}
+
+/// Killed while it uploads, `publish --from` is typed again; of two drafts the second is begun again.
+#[tokio::test]
+async fn a_signed_release_survives_a_kill_and_a_faster_one() {
+    let scene = Scene::new().await;
+    let site = &scene.site;
+    copy_tree(&app(scene.work.path(), "2.0.0"), &site.path("app-2.0.0"));
+    scene.walk("Several keys for releases").await;
+    let begun = async |version: &str| {
+        let package = large_app(scene.work.path(), version, BALLAST);
+        let draft = site.path(&format!("bob/{version}.json"));
+        let out = draft.display().to_string();
+        let _ = site.publish(&package, &["--draft", &out]).await.ok();
+        (package, draft)
+    };
+    let (bob, newest) = (site.path("bob"), site.path("author/targets.json"));
+    put(&bob.join("targets.json"), &std::fs::read(newest).unwrap(), 0o644);
+    let sign = async |draft: &Path, passphrase: &str| {
+        let (draft, dir) = (draft.display().to_string(), bob.display().to_string());
+        let said = ["sign", &draft, "--dir", &dir, "--passphrase-stdin"];
+        run(&bin("admin-gui"), said, passphrase, &[]).await
+    };
+    let (package, draft) = begun("3.0.0").await;
+    let (_, slower) = begun("3.1.0").await;
+
+    // A wrong passphrase leaves the draft as it was.
+    let before = std::fs::read(&draft).unwrap();
+    let wrong = sign(&draft, "not the passphrase").await;
+    assert!(wrong.refused().contains("does not open"), "{}", wrong.stderr);
+    assert_eq!(std::fs::read(&draft).unwrap(), before);
+    let _ = sign(&draft, PASSPHRASE).await.ok();
+
+    let stored = uploaded(&scene);
+    let (file, from, author) = (
+        package.display().to_string(),
+        draft.display().to_string(),
+        site.path("author").display().to_string(),
+    );
+    let said = ["publish", &file, "--from", &from, "--dir", &author];
+    let publish = Program::start("admin-gui", &bin("admin-gui"), said, &[]);
+    eventually(
+        "the upload has begun",
+        || async { uploaded(&scene) },
+        |now| *now != stored,
+    )
+    .await;
+    publish.kill().await;
+    let again = site.publish(&package, &["--from", &from]).await;
+    // The kill may have come a moment late.
+    assert!(
+        again.code == 0 || again.stderr.contains("is published already"),
+        "{}",
+        again.stderr
+    );
+    runs(&scene, "3.0.0").await;
+
+    let stale = sign(&slower, PASSPHRASE).await;
+    assert_eq!(stale.code, 0, "bob cannot know yet: {}", stale.stderr);
+    let slower = slower.display().to_string();
+    let late = site.publish(&package, &["--from", &slower]).await;
+    assert!(late.refused().contains("begin it again"), "{}", late.stderr);
 }
 
 /// The release that two have signed is on the device.
