@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -18,8 +18,8 @@ use crate::verify::{Paths, Side, beginning};
 
 /// Longest certificate that is read, in base64: one of P-256 is under 1 KiB.
 const CERTIFICATE_CHARS: usize = 8 * 1024;
-/// Chains whose verdict is remembered: a large site's.
-const REMEMBERED: usize = 16_384;
+/// Chains whose verdict is remembered: more than one gateway has devices.
+const REMEMBERED: usize = 32_768;
 
 /// A key, and the certificate's word that it is of the one who was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,11 +71,13 @@ impl Vouchers {
             return Err(Refusal::Unreadable);
         }
         let digest = Digest::of(chain.join(" ").as_bytes());
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = match known.get(&digest) {
-            Some(found) => found.clone(),
+        let known = self.known().get(&digest).cloned();
+        let (holder, vouched) = match known {
+            Some(found) => found,
             None => {
+                // Not under the lock: a judgement is work of a millisecond, and the known ones need not wait for it.
                 let found = self.judge(chain)?;
+                let mut known = self.known();
                 if known.len() >= REMEMBERED {
                     known.clear();
                 }
@@ -83,14 +85,17 @@ impl Vouchers {
                 found
             }
         };
-        drop(known);
-        let (holder, vouched) = found;
         if holder != *identity {
             return Err(Refusal::Another {
                 identity: Box::new(holder),
             });
         }
         Ok(vouched)
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<Digest, (Identity, Vouched)>> {
+        // Every change is a single step: a panic elsewhere leaves the map whole.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn judge(&self, chain: &[String]) -> Result<(Identity, Vouched), Refusal> {
