@@ -32,12 +32,36 @@ where
     T: Send + Sync + 'static,
     B: Fn() -> Result<T, Error> + Send + 'static,
 {
+    watch_every(COMPARE, files, build)
+}
+
+fn watch_every<T, B>(
+    compare: Duration,
+    files: Vec<PathBuf>,
+    build: B,
+) -> Result<watch::Receiver<Arc<T>>, Error>
+where
+    T: Send + Sync + 'static,
+    B: Fn() -> Result<T, Error> + Send + 'static,
+{
     // Watch first, then read: a change in between is seen twice rather than never.
     let (events, changed) = mpsc::channel(1);
-    let watcher = watcher(&files, events)?;
+    // Where the system watches no more folders (inotify's limits), a change is seen within a minute.
+    let watcher = match watcher(&files, events) {
+        Ok(watcher) => Some(watcher),
+        Err(error) => {
+            let reason = chain(&error);
+            warn!(
+                reason,
+                "the certificates' folder is not watched; its files are compared every minute"
+            );
+            None
+        }
+    };
     let seen = contents(&files);
     let (sender, receiver) = watch::channel(Arc::new(build()?));
     tokio::spawn(follow(Follower {
+        compare,
         files,
         build,
         seen,
@@ -49,12 +73,13 @@ where
 }
 
 struct Follower<T, B> {
+    compare: Duration,
     files: Vec<PathBuf>,
     build: B,
     seen: Vec<Option<Digest>>,
     sender: watch::Sender<Arc<T>>,
     changed: mpsc::Receiver<()>,
-    _watcher: RecommendedWatcher,
+    _watcher: Option<RecommendedWatcher>,
 }
 
 async fn follow<T, B>(mut state: Follower<T, B>)
@@ -62,7 +87,7 @@ where
     T: Send + Sync + 'static,
     B: Fn() -> Result<T, Error> + Send + 'static,
 {
-    let mut ticks = interval(COMPARE);
+    let mut ticks = interval(state.compare);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks.tick().await;
     loop {
@@ -93,7 +118,7 @@ impl<T, B: Fn() -> Result<T, Error>> Follower<T, B> {
             .join(", ");
         match (self.build)() {
             Ok(new) => {
-                info!(files = names, "certificates replaced; new connections use them");
+                info!(files = names, "replaced certificates have been read");
                 self.sender.send_replace(Arc::new(new));
             }
             Err(error) => {
@@ -144,4 +169,28 @@ fn contents(files: &[PathBuf]) -> Vec<Option<Digest>> {
                 .map(|bytes| Digest::of(&bytes))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As where the system watches no more folders; here there is none yet.
+    #[tokio::test]
+    async fn files_in_a_folder_that_is_not_watched_are_compared_now_and_then() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("late/tls.pem");
+        let read = file.clone();
+        let build = move || Ok(std::fs::read(&read).unwrap_or_default());
+        let mut receiver = watch_every(Duration::from_millis(10), vec![file.clone()], build).unwrap();
+        assert!(receiver.borrow_and_update().is_empty());
+        std::fs::create_dir(dir.path().join("late")).unwrap();
+        std::fs::write(dir.path().join("new"), "new").unwrap();
+        std::fs::rename(dir.path().join("new"), &file).unwrap();
+        tokio::time::timeout(COMPARE, receiver.changed())
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(**receiver.borrow(), *b"new");
+    }
 }
