@@ -543,7 +543,8 @@ async fn take_reports(
     let key = reports::SenderKey {
         key: peer.key.ok_or_else(malformed)?,
         public_key: mtls::public_key_of(certificate).map_err(|_| malformed())?,
-        chain: mtls::chain_text([certificate, &gateway.own().device_ca]),
+        // As it was shown: the device may be vouched for by an authority of before.
+        chain: mtls::chain_text(std::iter::once(certificate).chain(&peer.between)),
     };
     // Beside the connection: a device that is cut off now sends the report again, but what follows from it is
     // done with the first one that is written down, or never.

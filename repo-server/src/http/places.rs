@@ -125,6 +125,7 @@ mod tests {
             identity: None,
             key: key.map(Digest::of),
             certificate: None,
+            between: Vec::new(),
             exporter: [0; 32],
         })
     }

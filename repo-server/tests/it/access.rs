@@ -198,6 +198,7 @@ async fn metrics_are_for_the_machine_itself_and_for_certificates() {
             identity,
             key: None,
             certificate: None,
+            between: Vec::new(),
             exporter: [0; 32],
         });
         let mut request = Request::get("/metrics").body(Body::empty()).unwrap();

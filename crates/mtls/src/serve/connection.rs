@@ -108,7 +108,8 @@ fn broken<T>(error: &io::Error) -> Result<Option<T>, Refusal> {
 
 fn peer(listener: &Listener, tls: &Tls, addr: SocketAddr) -> Result<Peer, Refusal> {
     let (_, state) = tls.get_ref();
-    let certificate = state.peer_certificates().and_then(|chain| chain.first()).cloned();
+    let mut sent = state.peer_certificates().unwrap_or_default().iter().cloned();
+    let (certificate, between) = (sent.next(), sent.collect());
     let (identity, key) = match &certificate {
         Some(leaf) => (Some(identity_of(leaf)?), Some(key_fingerprint(leaf)?)),
         None => (None, None),
@@ -123,6 +124,7 @@ fn peer(listener: &Listener, tls: &Tls, addr: SocketAddr) -> Result<Peer, Refusa
         identity,
         key,
         certificate,
+        between,
         exporter,
     }))
 }

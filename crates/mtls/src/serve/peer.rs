@@ -31,6 +31,8 @@ pub struct PeerFacts {
     pub key: Option<Digest>,
     /// Its certificate.
     pub certificate: Option<CertificateDer<'static>>,
+    /// The certificates that it sent beside its own: a device's has the one that vouches for it.
+    pub between: Vec<CertificateDer<'static>>,
     /// The TLS exporter value that both ends of this channel share ([`EXPORTER_LABEL`](crate::EXPORTER_LABEL),
     /// no context): binds a proof of a key to this channel.
     pub exporter: [u8; EXPORTER_LENGTH],
