@@ -287,26 +287,24 @@ async fn join(gateway: &Arc<Gateway>, ask: &Enroll) -> Result<Enrolled, Unjoined
     }
     gateway.journal.clear_device(&ask.device);
     gateway.cut(&ask.device, |peer| peer.key != Some(issued.key));
-    Ok(enrolled(gateway, &ask.device, issued.chain, token)?)
+    Ok(enrolled(gateway, &ask.device, issued.chain, token))
 }
 
-fn enrolled(gateway: &Gateway, device: &Name, chain: String, token: Secret) -> Result<Enrolled, Refusal> {
-    let site_ca = durable::read_limited(gateway.paths.site_ca(), limits::SITE_FILE_BYTES)
-        .map_err(|error| internal(&error))?;
+fn enrolled(gateway: &Gateway, device: &Name, chain: String, token: Secret) -> Enrolled {
     let bound = gateway
         .addresses
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .clone();
     let bound = bound.map_or(gateway.config.listen_devices, |addresses| addresses.devices);
-    Ok(Enrolled {
+    Enrolled {
         site: gateway.identity.site.clone(),
         device: device.clone(),
         chain,
-        site_ca: String::from_utf8_lossy(&site_ca).into_owned(),
+        site_ca: gateway.own().site_ca.1.clone(),
         token,
         manager: gateway.config.advertised(bound),
-    })
+    }
 }
 
 struct CodeRow {
@@ -429,7 +427,7 @@ async fn hand_out(
             "this device is not on the list",
         ));
     }
-    enrolled(gateway, name, issued.chain, Secret::new(String::new()))
+    Ok(enrolled(gateway, name, issued.chain, Secret::new(String::new())))
 }
 
 /// Makes a one-time code for a device on the list; the one before is void.
@@ -456,7 +454,7 @@ pub(crate) async fn make_code(gateway: &Gateway, name: &Name) -> anyhow::Result<
     let code = EnrollCode {
         address: gateway.config.advertised(bound),
         device: name.clone(),
-        site_ca: gateway.site_ca.fingerprint(),
+        site_ca: gateway.own().site_ca.0.fingerprint(),
         secret,
     };
     Ok((Secret::new(code.reveal()), until))

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use bytes::Bytes;
 use durable::{RecordLog, Store, TrustStore};
 use mtls::serve::{Connections, Peer};
-use mtls::{Clock as _, FlooredClock, SiteCa};
+use mtls::{Clock as _, FlooredClock};
 use protocol::control::{ListChange, ListEntry};
 use protocol::limits::MAX_REASON;
 use protocol::{Event, Identity, Name, Step};
@@ -67,7 +67,6 @@ pub(crate) struct Gateway {
     pub(crate) config: Config,
     pub(crate) paths: Paths,
     pub(crate) identity: Identity,
-    pub(crate) site_ca: SiteCa,
     pub(crate) own: RwLock<Arc<Own>>,
     pub(crate) clock: Arc<FlooredClock>,
     pub(crate) database: Database,

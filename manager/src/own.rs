@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use certs::DeviceAuthority;
-use mtls::{CertificateDer, Credentials, HTTP_1_1, SiteCa};
+use mtls::{ClientAuth, Credentials, HTTP_1_1, SiteCa};
 use protocol::control::Level;
 use protocol::{Identity, Role};
-use rustls_pki_types::pem::PemObject as _;
 use tokio::sync::watch;
 
 use crate::config::Paths;
@@ -22,8 +21,8 @@ pub(crate) struct Own {
     pub(crate) credentials: Credentials,
     /// For its devices' certificates.
     pub(crate) authority: DeviceAuthority,
-    /// The authority's own certificate.
-    pub(crate) device_ca: CertificateDer<'static>,
+    /// The site's root, and the same in PEM.
+    pub(crate) site_ca: (SiteCa, String),
 }
 
 impl Own {
@@ -47,10 +46,12 @@ impl Own {
                 wanted.site
             );
         }
+        let root = durable::read_limited(paths.site_ca(), limits::SITE_FILE_BYTES)?;
+        let root = String::from_utf8(root).context("ca.pem is not text")?;
         Ok(Self {
-            device_ca: CertificateDer::from_pem_slice(authority.certificate_pem().as_bytes())?,
             credentials,
             authority,
+            site_ca: (SiteCa::from_pem(&root)?, root),
         })
     }
 }
@@ -67,15 +68,56 @@ fn device_authority(paths: &Paths) -> Result<DeviceAuthority> {
 
 /// How the gateway dials a repository.
 pub(crate) fn dialling(gateway: &Gateway, own: &Own) -> Result<mtls::ClientConfig> {
-    let ca = SiteCa::load(&gateway.paths.site_ca())?;
     Ok(mtls::client_config(
         Some(&own.credentials),
-        &ca,
+        &own.site_ca.0,
         &gateway.config.site,
         Role::Repository,
         &[HTTP_1_1],
         gateway.clock.clone(),
     )?)
+}
+
+/// How the gateway lets in whoever dials one of its ports.
+fn answering(gateway: &Gateway, own: &Own, auth: ClientAuth) -> Result<mtls::ServerConfig> {
+    Ok(mtls::server_config(
+        &own.credentials,
+        &own.site_ca.0,
+        &gateway.config.site,
+        auth,
+        &[Role::Device],
+        &[HTTP_1_1],
+        gateway.clock.clone(),
+    )?)
+}
+
+/// What the listeners of the two ports show; new connections take what is there.
+#[derive(Debug)]
+pub(crate) struct Doors {
+    devices: watch::Sender<Arc<mtls::ServerConfig>>,
+    joining: watch::Sender<Arc<mtls::ServerConfig>>,
+}
+
+impl Doors {
+    /// With the certificates that are in use now.
+    pub(crate) fn new(gateway: &Gateway) -> Result<Self> {
+        let own = gateway.own();
+        let door = |auth| answering(gateway, &own, auth).map(|config| watch::Sender::new(Arc::new(config)));
+        Ok(Self {
+            devices: door(ClientAuth::Required)?,
+            joining: door(ClientAuth::None)?,
+        })
+    }
+
+    /// For the listener of the device port.
+    pub(crate) fn devices(&self) -> watch::Receiver<Arc<mtls::ServerConfig>> {
+        self.devices.subscribe()
+    }
+
+    /// For the listener of the joining port.
+    pub(crate) fn joining(&self) -> watch::Receiver<Arc<mtls::ServerConfig>> {
+        self.joining.subscribe()
+    }
 }
 
 /// What the files hold, or why they cannot be used.
@@ -103,12 +145,13 @@ pub(crate) fn watch(gateway: &Gateway) -> Result<watch::Receiver<Arc<Found>>> {
 pub(crate) async fn follow(
     gateway: Arc<Gateway>,
     repositories: Arc<Vec<Repository>>,
+    doors: Doors,
     mut found: watch::Receiver<Arc<Found>>,
 ) {
     while found.changed().await.is_ok() {
         let now = Arc::clone(&found.borrow_and_update());
         let taken = match &*now {
-            Ok(own) => take(&gateway, &repositories, own).map_err(|error| format!("{error:#}")),
+            Ok(own) => take(&gateway, &repositories, &doors, own).map_err(|error| format!("{error:#}")),
             Err(why) => Err(why.clone()),
         };
         let (level, text) = match taken {
@@ -131,10 +174,19 @@ pub(crate) async fn follow(
     }
 }
 
-fn take(gateway: &Gateway, repositories: &[Repository], own: &Arc<Own>) -> Result<()> {
+/// All of it or nothing: what cannot be used in one place is used in none.
+fn take(gateway: &Gateway, repositories: &[Repository], doors: &Doors, own: &Arc<Own>) -> Result<()> {
+    let until = own.credentials.validity()?.not_after;
+    if until <= gateway.now() {
+        bail!("tls.pem has run out at {until}");
+    }
+    let devices = answering(gateway, own, ClientAuth::Required)?;
+    let joining = answering(gateway, own, ClientAuth::None)?;
     for repository in repositories {
         repository.dial_with(dialling(gateway, own)?)?;
     }
+    doors.devices.send_replace(Arc::new(devices));
+    doors.joining.send_replace(Arc::new(joining));
     gateway.set_own(own.clone());
     Ok(())
 }

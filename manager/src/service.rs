@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use anyhow::{Context as _, Result};
 use durable::{LogLimits, RecordLog, Store};
+use mtls::FlooredClock;
 use mtls::serve::{Connections, Limits, serve};
-use mtls::{ClientAuth, Credentials, FlooredClock, HTTP_1_1, SiteCa};
 use protocol::control::{Level, Quarantine};
 use protocol::device::{DeviceOutcome, Hello};
 use protocol::{Identity, Role, UpdateId, messages};
@@ -24,7 +24,7 @@ use crate::fleet::{Enrolment, Fleet};
 use crate::gateway::{Gateway, Metadata};
 use crate::journal::Journal;
 use crate::outbox::{self, Outbox};
-use crate::own::{self, Own};
+use crate::own::{self, Doors, Own};
 use crate::pulse::{self, Pulse};
 use crate::quotas::Quotas;
 use crate::repository::Repository;
@@ -76,9 +76,9 @@ pub async fn run(dir: &Path, shutdown: CancellationToken) -> Result<()> {
         .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(addresses.clone());
 
     let mut tasks = tokio::task::JoinSet::new();
-    let found = own::watch(&gateway)?;
-    tasks.spawn(own::follow(gateway.clone(), repositories.clone(), found));
-    listen(&gateway, &mut tasks, devices, joining, &shutdown)?;
+    let (found, doors) = (own::watch(&gateway)?, Doors::new(&gateway)?);
+    listen(&gateway, &mut tasks, devices, joining, &doors, &shutdown);
+    tasks.spawn(own::follow(gateway.clone(), repositories.clone(), doors, found));
     if let Some(listener) = metrics {
         tasks.spawn(metrics::serve(gateway.clone(), listener, shutdown.clone()));
     }
@@ -132,7 +132,6 @@ async fn bind(address: SocketAddr) -> Result<TcpListener> {
 pub(crate) fn open(config: Config, paths: Paths) -> Result<Gateway> {
     durable::create_dir(paths.state(), 0o700)?;
     durable::create_dir(paths.roots(), 0o700)?;
-    let site_ca = SiteCa::load(&paths.site_ca())?;
     let identity = Identity {
         site: config.site.clone(),
         role: Role::Manager,
@@ -149,7 +148,6 @@ pub(crate) fn open(config: Config, paths: Paths) -> Result<Gateway> {
     let catalog = Catalog::read(&state, |digest, length| mirror.has(digest) == Some(length));
     let gateway = Gateway {
         identity,
-        site_ca,
         own: RwLock::new(Arc::new(own)),
         clock: Arc::new(FlooredClock::new(state.not_before())),
         database,
@@ -196,45 +194,19 @@ fn listen(
     tasks: &mut tokio::task::JoinSet<()>,
     devices: TcpListener,
     joining: TcpListener,
+    doors: &Doors,
     shutdown: &CancellationToken,
-) -> Result<()> {
-    let files = vec![
-        gateway.paths.tls(),
-        gateway.paths.tls_key(),
-        gateway.paths.site_ca(),
-    ];
-    let config = |auth: ClientAuth| {
-        let (paths, site, clock) = (
-            gateway.paths.clone(),
-            gateway.config.site.clone(),
-            gateway.clock.clone(),
-        );
-        move || {
-            let credentials = Credentials::load(&paths.tls(), &paths.tls_key())?;
-            let ca = SiteCa::load(&paths.site_ca())?;
-            mtls::server_config(
-                &credentials,
-                &ca,
-                &site,
-                auth,
-                &[Role::Device],
-                &[HTTP_1_1],
-                clock.clone(),
-            )
-        }
-    };
-    let tls = mtls::reload::watch(files.clone(), config(ClientAuth::Required))?;
+) {
     let app = sender::routes(gateway.clone());
     let connections = gateway.connections.clone();
     tasks.spawn(serve(
         devices,
-        tls,
+        doors.devices(),
         app,
         Limits::default(),
         connections,
         shutdown.clone(),
     ));
-    let tls = mtls::reload::watch(files, config(ClientAuth::None))?;
     let few = Limits {
         connections: limits::JOINING_CONNECTIONS,
         per_address: 16,
@@ -243,13 +215,12 @@ fn listen(
     };
     tasks.spawn(serve(
         joining,
-        tls,
+        doors.joining(),
         enroll::routes(gateway.clone()),
         few,
         Connections::new(),
         shutdown.clone(),
     ));
-    Ok(())
 }
 
 /// Reads list, twins, roll backs and stops from the database.

@@ -1,14 +1,17 @@
 //! Who comes in, and who does not.
 
+use std::sync::Arc;
+
 use protocol::control::{ListChange, ListEntry, ManagerRequest};
 use protocol::device::Problem;
 use protocol::enroll::EnrollCode;
+use protocol::{Name, Outcome, Role};
 use reqwest::StatusCode;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::device::{Device, code, enroll};
-use crate::site::{PASSWORD, Site, name, secret};
+use crate::site::{Gateway, PASSWORD, Site, name, secret};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_token_is_refused_and_the_answer_is_a_problem() {
@@ -190,9 +193,80 @@ async fn a_new_certificate_is_in_use_without_a_restart() {
         durable::replace(site.folder().join(file), text.as_bytes(), 0o600).unwrap();
     }
     gateway.told("cannot be used, it goes on with the old ones").await;
+    assert_eq!(shown(&site, &gateway).await, name("gateway"));
+    // Nor one that has run out, nor one beside an authority that is damaged: all of it or nothing.
+    site.certify(-86_400);
+    gateway.told("has run out at").await;
+    let write =
+        |file: &str, text: &str| durable::replace(site.folder().join(file), text.as_bytes(), 0o600).unwrap();
+    write("device-ca-key.pem", "half of it");
+    site.certify(100 * 86_400);
+    gateway.told("device-ca-key.pem cannot be used").await;
+    pump.hello(&gateway).await;
     site.publish("2.0");
     gateway.check().await;
     assert_eq!(gateway.status().await.releases[0].version.to_string(), "2.0.0");
+}
+
+/// Who the joining port says it is.
+async fn shown(site: &Site, gateway: &Gateway) -> Name {
+    let clock = Arc::new(mtls::SystemClock);
+    let tls = mtls::client_config(
+        None,
+        &site.ca(),
+        &name("plant"),
+        Role::Manager,
+        &[mtls::HTTP_1_1],
+        clock,
+    );
+    let port = gateway.addresses.enroll.port();
+    let limit = std::time::Duration::from_secs(10);
+    let dialled = mtls::dial::dial("127.0.0.1", port, Arc::new(tls.unwrap()), limit).await;
+    dialled.unwrap().server.name
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn devices_of_an_authority_of_before_are_believed_until_they_renew() {
+    let mut site = Site::new(1).await;
+    site.publish("1.0");
+    let gateway = site.start().await;
+    let pump = Device::join(&site, &gateway, "pump").await;
+    let order = pump.hello(&gateway).await.orders.remove(0);
+    let authority = site.authority.device_authority(crate::site::now()).unwrap();
+    for (file, text) in [
+        ("device-ca-key.pem", authority.key_pem().as_str()),
+        ("device-ca.pem", authority.certificate_pem()),
+    ] {
+        durable::replace(site.folder().join(file), text.as_bytes(), 0o600).unwrap();
+    }
+    gateway.told("new certificates are in use").await;
+    let valve = Device::join(&site, &gateway, "valve").await;
+    let vouchers = mtls::Vouchers::new(&site.ca(), &name("plant")).unwrap();
+    let shelf = site.repositories[0].shelf.clone();
+    for device in [&pump, &valve] {
+        let told = device.report(1, &order, Outcome::Committed, "ab");
+        assert_eq!(
+            device.send(&gateway, std::slice::from_ref(&told)).await.through,
+            1
+        );
+        let arrived = || {
+            let shelf = shelf.lock().unwrap();
+            shelf
+                .reports
+                .iter()
+                .find(|relayed| relayed.report == told)
+                .cloned()
+        };
+        gateway
+            .until("its report at the repository", |_| arrived().is_some())
+            .await;
+        let relayed = arrived().unwrap();
+        let vouched = vouchers.key_of(&relayed.chain, &relayed.sender).unwrap();
+        relayed
+            .report
+            .verify(&vouched.public_key, &relayed.sender)
+            .unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
