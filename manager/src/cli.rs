@@ -468,6 +468,10 @@ fn confirm_by_hand(restore: &Restore) -> Result<BTreeSet<Name>> {
     for name in &restore.devices {
         println!("  {name}");
     }
+    println!(
+        "Leave out those that were deleted, put in quarantine or enrolled anew since then: their keys of then would be let in \
+         again."
+    );
     println!("Type `all` to keep them all, or the names to keep, with blanks between them:");
     let mut line = String::new();
     std::io::stdin().lock().take(1 << 20).read_line(&mut line)?;
