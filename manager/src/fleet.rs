@@ -53,6 +53,8 @@ struct Device {
     /// Boot ids of the machine that said hello, and when each was first heard; newest last.
     boots: VecDeque<(String, UnixTime)>,
     challenge: Option<Challenge>,
+    /// It was let in again, and has not said hello since.
+    readmitted: bool,
     progress: Option<DeviceProgress>,
     /// The table's revision when its row last changed.
     changed: u64,
@@ -129,10 +131,8 @@ impl Fleet {
         let Some(device) = devices.get_mut(name) else {
             return false;
         };
-        // Let in again, it is a question anew: who spoke before whom is no doubt any more.
-        if quarantine.is_none() {
-            device.boots.clear();
-        }
+        // Let in again, it is a question anew: whoever speaks first may have been followed by another one before.
+        device.readmitted = quarantine.is_none();
         device.enrolment.quarantine = quarantine;
         device.challenge = None;
         device.touch(&self.revision);
@@ -206,6 +206,7 @@ impl Fleet {
             .boots
             .back()
             .is_some_and(|(boot, _)| *boot == hello.boot_id);
+        let readmitted = std::mem::take(&mut device.readmitted);
         let mut crowded = None;
         if !same {
             if device.boots.len() >= limits::BOOTS_PER_DEVICE {
@@ -230,6 +231,7 @@ impl Fleet {
         device.touch(&self.revision);
         match (known, same) {
             (_, true) => None,
+            (true, false) if readmitted => None,
             (true, false) => Some(Doubt::BootReturned),
             (false, false) => fell.or(crowded),
         }
@@ -370,7 +372,13 @@ mod tests {
         assert!(fleet.quarantine(&pump, Some(since)) && fleet.quarantine(&pump, None));
         assert_eq!(say("right"), None);
         // A copy that is there still is noticed as before.
-        assert_eq!((say("copy"), say("right")), (None, Some(Doubt::BootReturned)));
+        assert_eq!(say("copy"), Some(Doubt::BootReturned));
+        // Also one that speaks first, and under a new one.
+        assert!(fleet.quarantine(&pump, None));
+        assert_eq!(
+            (say("another copy"), say("right")),
+            (None, Some(Doubt::BootReturned))
+        );
     }
 
     #[test]

@@ -182,6 +182,87 @@ async fn a_device_in_quarantine_is_cut_off_until_it_is_let_in_again() {
     assert!(gateway.ask::<()>(&unknown).await.is_err());
 }
 
+/// What it counted and how often it was started since the backup, a gateway that is made from it has not heard.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_from_an_older_backup_doubts_no_honest_device_and_a_copy_as_before() {
+    let mut site = Site::new(1).await;
+    site.publish("1.0");
+    let gateway = site.start().await;
+    let mut pump = Device::join(&site, &gateway, "pump").await;
+    let order = pump.hello(&gateway).await.orders.remove(0);
+    let mut made = 0;
+    let report = |pump: &Device, made: &mut u64| {
+        *made += 1;
+        pump.report(*made, &order, Outcome::Committed, "ab")
+    };
+    for _ in 0..2 {
+        let told = report(&pump, &mut made);
+        pump.send(&gateway, &[told]).await;
+    }
+    let (file, dir) = (
+        site.dir.path().join("old.backup"),
+        site.dir.path().join("replacement"),
+    );
+    let passphrase = secret("correct horse battery staple");
+    let request = ManagerRequest::Backup {
+        path: file.clone(),
+        passphrase: passphrase.clone(),
+    };
+    gateway.ask::<()>(&request).await.unwrap();
+    pump.boot = "another".into();
+    pump.hello(&gateway).await;
+    for _ in 0..3 {
+        let told = report(&pump, &mut made);
+        pump.send(&gateway, &[told]).await;
+    }
+    gateway.stop().await;
+
+    let restore = manager::restore::Restore::open(&file, &dir, &passphrase).unwrap();
+    let all = restore.devices.clone();
+    restore.finish(&all).unwrap();
+    let gateway = Gateway::start(&dir).await;
+    for boot in ["another", "a third"] {
+        pump.boot = boot.into();
+        let mut words = pump.words(Vec::new());
+        words.report_counter = made;
+        assert!(
+            pump.post(&gateway, "/v1/hello", &words)
+                .await
+                .status()
+                .is_success()
+        );
+        let told = report(&pump, &mut made);
+        assert_eq!(pump.send(&gateway, &[told]).await.through, made);
+    }
+    no_alarm(&gateway, "it is honest").await;
+    pump.boot = "another".into();
+    pump.hello(&gateway).await;
+    assert_eq!(alarms(&gateway).await.len(), 1);
+}
+
+/// Agents of before do not say of which start their stream is.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_of_before_starts_and_connects_as_it_likes() {
+    let mut site = Site::new(1).await;
+    site.publish("1.0");
+    let gateway = site.start().await;
+    let mut pump = Device::join(&site, &gateway, "pump").await;
+    let mut streams = Vec::new();
+    for boot in ["one", "one", "two", "three"] {
+        pump.boot = boot.into();
+        let url = Device::url(gateway.addresses.devices, "/v1/events");
+        let stream = pump.http.get(url).bearer_auth(&pump.token).send().await.unwrap();
+        assert_eq!(stream.status(), StatusCode::OK);
+        streams.push(stream);
+        pump.hello(&gateway).await;
+    }
+    no_alarm(&gateway, "it is honest").await;
+    assert_eq!(gateway.status().await.connected, 1);
+    pump.boot = "two".into();
+    pump.hello(&gateway).await;
+    assert_eq!(alarms(&gateway).await.len(), 1);
+}
+
 /// Honest devices on bad links: connections left half open, other addresses, lost answers, reboots. `DROVER_RECONNECTS`
 /// says how many there are (`scripts/eval-security` asks for ten thousand).
 #[tokio::test(flavor = "multi_thread")]
