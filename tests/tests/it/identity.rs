@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use certs::{DeviceAuthority, SiteAuthority, flawed};
 use e2e::packages::{ALIVE, put, script};
+use e2e::process::{bin, run};
 use e2e::site::{PASSPHRASE, PASSWORD};
 use e2e::{Agent, Site, SiteOptions};
 use mtls::{Credentials, HTTP_1_1, SiteCa, SystemClock};
@@ -289,4 +290,70 @@ async fn two_devices_with_one_name_raise_an_alarm() {
         e2e::eventually("it stays connected", || agent.status(), |status| status.connected).await;
         e2e::eventually("it runs", || agent.shows("app"), |shown| shown == "2.0.0 running").await;
     }
+}
+
+/// What `docs/operations.md` says about two machines of one name, typed.
+#[tokio::test]
+async fn after_a_quarantine_the_right_machine_comes_back_with_a_new_code_and_the_copy_does_not() {
+    let site = Site::running(SiteOptions {
+        poll_seconds: 1,
+        ..SiteOptions::default()
+    })
+    .await;
+    let work = tempfile::tempdir().unwrap();
+    let mut follow = site.follow();
+    let mut agent = site.device("pump").await;
+    let publish = async |version| {
+        let _ = site
+            .publish(&script(work.path(), "app", version, FOREVER, ALIVE), &[])
+            .await
+            .ok();
+    };
+    publish("1.0").await;
+    follow.committed("pump", "1.0.0").await;
+    agent.stop().await;
+    let mut copy = Agent::new(site.path("devices/copy"), "pump");
+    let _ = crate::shell(&format!("cp -a {} {}", agent.dir.display(), copy.dir.display()))
+        .await
+        .ok();
+    agent.start().await;
+    copy.start().await;
+    for machine in [&agent, &copy] {
+        e2e::eventually("connected", || machine.status(), |status| status.connected).await;
+    }
+    let said = site
+        .manager(["quarantine", "pump", "--reason", "its cabinet was open"], "")
+        .await;
+    assert!(said.ok().stdout.contains("`manager new-code pump`"));
+    for machine in [&agent, &copy] {
+        let told = |status: &protocol::control::DeviceStatus| status.connection.contains("in quarantine");
+        e2e::eventually("told so", || machine.status(), told).await;
+    }
+    publish("2.0").await;
+
+    let line = format!("{PASSWORD}\n");
+    let made = site
+        .manager(["new-code", "pump", "--password-stdin", "--json"], &line)
+        .await;
+    let code: protocol::control::AddedDevice = made.ok().json();
+    agent.stop().await;
+    let (dir, root) = (agent.dir.display().to_string(), site.path("author/root.json"));
+    let root = root.display().to_string();
+    let args = ["enroll", "--again", "--dir", &dir, "--stdin", "--root", &root];
+    let typed = format!("{}\n{PASSWORD}\n", code.code.reveal());
+    let _ = run(&bin("device"), &args, &typed, &[]).await.ok();
+    e2e::secrets::learn_files(&agent.dir);
+    agent.start().await;
+    // What a row tells of the last update comes with a signed report, and with nothing else.
+    let reported = |row: &protocol::control::DeviceRow| {
+        let last = row.last.as_ref().map(|last| last.version.to_string());
+        last.as_deref() == Some("2.0.0")
+    };
+    e2e::eventually("its report", || site.device_row("pump"), reported).await;
+    let row = site.device_row("pump").await;
+    assert!(row.connected && row.quarantine.is_none());
+    let status = site.manager_status().await;
+    assert!(status.alarms.is_empty(), "{:?}", status.alarms);
+    assert!(!copy.status().await.connected);
+    settled(&agent, 1).await;
 }
