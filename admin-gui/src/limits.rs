@@ -74,6 +74,8 @@ pub const DRAFTS: usize = 4;
 pub const KEY_MINUTES: u32 = 480;
 /// Between two looks at the repository while a window watches.
 pub const REFRESH: Duration = Duration::from_secs(30);
+/// The same while it does not answer: whoever has just started it waits in front of the window.
+pub const REFRESH_AWAY: Duration = Duration::from_secs(3);
 /// Between two looks at the key's time and at whether anybody is there.
 pub const TICK: Duration = Duration::from_secs(1);
 /// A service that nobody needs ends after so long; the next window starts one in a moment.

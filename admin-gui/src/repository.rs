@@ -17,6 +17,21 @@ use tuf::Digest;
 
 use crate::limits::{ANSWER_BYTES, CONNECT, READ, REPORT_PAGE_BYTES};
 
+/// The last cause of a failure: what a library puts around it says the same again.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Cause(String);
+
+impl Cause {
+    fn of(error: &dyn std::error::Error) -> Self {
+        let mut last = error;
+        while let Some(source) = last.source() {
+            last = source;
+        }
+        Self(last.to_string())
+    }
+}
+
 /// Why the repository did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
@@ -33,7 +48,7 @@ pub enum ClientError {
         base: String,
         /// Why.
         #[source]
-        source: reqwest::Error,
+        source: Cause,
     },
     /// Not our repository, or we are not its author.
     #[error("no connection to the repository at {base}, because of a certificate")]
@@ -327,7 +342,7 @@ impl Repository {
         } else if source.is_connect() {
             ClientError::Unreachable {
                 base: self.base.clone(),
-                source,
+                source: Cause::of(&source),
             }
         } else {
             ClientError::Broken { what, source }

@@ -27,7 +27,7 @@ use tokio::time::Instant;
 
 use crate::config::Folder;
 use crate::desk::Senses;
-use crate::limits::{ENDING, IDLE, REFRESH, TICK};
+use crate::limits::{ENDING, IDLE, REFRESH, REFRESH_AWAY, TICK};
 use crate::service::state::Service;
 use crate::upload::Patience;
 
@@ -60,6 +60,8 @@ impl Default for Setup {
 pub struct Pace {
     /// Between two looks at the repository while somebody watches.
     pub refresh: Duration,
+    /// The same while it does not answer.
+    pub refresh_away: Duration,
     /// Between two looks at the key's time and at whether anybody is there.
     pub tick: Duration,
     /// With nobody there, nothing running and the key locked for so long, the service ends.
@@ -70,6 +72,7 @@ impl Default for Pace {
     fn default() -> Self {
         Self {
             refresh: REFRESH,
+            refresh_away: REFRESH_AWAY,
             tick: TICK,
             idle: IDLE,
         }

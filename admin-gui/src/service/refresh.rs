@@ -19,7 +19,12 @@ use protocol::control::Level;
 pub(super) async fn run(service: Arc<Service>) {
     loop {
         service.refresh().await;
-        let next = Instant::now() + service.setup.pace.refresh;
+        let pace = service.setup.pace;
+        let wait = match service.known().repository.answers {
+            Reach::No => pace.refresh_away.min(pace.refresh),
+            Reach::Yes | Reach::Distrusted | Reach::Unknown => pace.refresh,
+        };
+        let next = Instant::now() + wait;
         tokio::select! {
             () = service.wake.notified() => continue,
             () = sleep_until(next) => {}

@@ -200,10 +200,11 @@ fn repository(
         Some(at) => format::ago_shown(ui, at, now),
         None => Kit::of(ui.ctx()).never.clone(),
     };
-    let line = fill(
-        &words.asked_verified,
-        &[&when(view.asked, ui), &when(view.verified, ui)],
-    );
+    let asked = when(view.asked, ui);
+    let line = match view.verified {
+        Some(_) => fill(&words.asked_verified, &[&asked, &when(view.verified, ui)]),
+        None => fill(&words.asked_never, &[&asked]),
+    };
     ui.label(RichText::new(line).small().weak());
     if view.is_empty {
         ui.label(&words.repository_empty);

@@ -35,7 +35,6 @@ pub(super) fn heading(ui: &mut Ui, text: &str, right: impl FnOnce(&mut Ui)) {
 
 /// Names and values below each other; a value with `true` can be copied.
 pub(super) fn facts(ui: &mut Ui, id: &str, rows: &[(&str, String, bool)]) {
-    let kit = Kit::of(ui.ctx());
     let palette = Palette::of(ui.visuals());
     Grid::new(id)
         .num_columns(2)
@@ -43,24 +42,30 @@ pub(super) fn facts(ui: &mut Ui, id: &str, rows: &[(&str, String, bool)]) {
         .show(ui, |ui| {
             for (name, value, copies) in rows {
                 ui.label(RichText::new(*name).color(palette.weak));
-                ui.horizontal_wrapped(|ui| {
-                    if *copies {
-                        ui.label(RichText::new(value).monospace());
-                        let button = ui.button(&kit.copy);
-                        button.widget_info(|| {
-                            let name = format!("{}: {name}", kit.copy);
-                            egui::WidgetInfo::labeled(egui::Role::Button, true, name)
-                        });
-                        if button.clicked() {
-                            ui.ctx().copy_text(value.clone());
-                        }
-                    } else {
-                        ui.label(value);
-                    }
-                });
+                if *copies {
+                    copied(ui, name, value);
+                } else {
+                    ui.horizontal_wrapped(|ui| ui.label(value));
+                }
                 ui.end_row();
             }
         });
+}
+
+/// A value to be copied, with a button that says so; `name` says of what to those who hear it.
+pub(super) fn copied(ui: &mut Ui, name: &str, value: &str) {
+    let kit = Kit::of(ui.ctx());
+    ui.horizontal_wrapped(|ui| {
+        ui.label(RichText::new(value).monospace());
+        let button = ui.button(&kit.copy);
+        button.widget_info(|| {
+            let name = format!("{}: {name}", kit.copy);
+            egui::WidgetInfo::labeled(egui::Role::Button, true, name)
+        });
+        if button.clicked() {
+            ui.ctx().copy_text(value.to_owned());
+        }
+    });
 }
 
 /// When something ends, in the colour of how near that is.

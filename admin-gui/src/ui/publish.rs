@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use egui::{RichText, ScrollArea, TextEdit, Ui};
+use egui::{Grid, RichText, ScrollArea, TextEdit, Ui};
 use gui_kit::format;
 use gui_kit::text::{Kit, fill};
 use gui_kit::theme::{Palette, space};
@@ -339,20 +339,21 @@ impl Publish {
         heading(ui, &words.say_yourself, |_| ());
         ui.label(RichText::new(&words.say_yourself_hint).small().weak());
         let mut enter = false;
-        for (word, text) in [
-            (&words.app_name, &mut self.component),
-            (&words.version, &mut self.version),
-            (&words.description, &mut self.description),
-        ] {
-            ui.horizontal(|ui| {
+        Grid::new("typed").spacing([space::L, space::XS]).show(ui, |ui| {
+            for (word, text) in [
+                (&words.app_name, &mut self.component),
+                (&words.version, &mut self.version),
+                (&words.description, &mut self.description),
+            ] {
                 let name = ui.label(word);
                 let field = TextEdit::singleline(text)
                     .char_limit(WINDOW_FIELD)
                     .desired_width(280.0);
                 let field = ui.add(field).labelled_by(name.id);
                 enter |= entered(ui, &self.turn.give(field));
-            });
-        }
+                ui.end_row();
+            }
+        });
         let again = ui.button(&words.check_again).clicked();
         (again || enter).then_some(Wish::Check)
     }

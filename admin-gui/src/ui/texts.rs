@@ -8,7 +8,7 @@ gui_kit::texts! {
         site_broken, too_many_commands, not_known, applications, upload, upload_note, nothing_published,
         nothing_published_hint, app_name, current, none_current, release_time, version, size, architecture,
         any_architecture, description, withdrawn, devices_outcome, outcome_committed, outcome_rolled_back,
-        outcome_refused, outcome_failed, see_devices, repository, refresh, refreshing, asked_verified,
+        outcome_refused, outcome_failed, see_devices, repository, refresh, refreshing, asked_verified, asked_never,
         repository_empty, repository_trouble, role, expires, role_version, stale, stale_why, stale_remedy,
         refused_reports, refused_reports_remedy, renew_asks, recover_asks, choose_title, reading_title,
         unreadable, choose_another, upload_another, check_again, try_again, understood, previous, previous_of,
@@ -32,7 +32,7 @@ gui_kit::texts! {
         repository_address_hint, manager_address, manager_address_hint, key_kind, key_kind_rsa,
         key_kind_ed25519, wizard_passphrase, wizard_passphrase_hint, passphrase_again, passphrases_differ,
         passphrases_differ_remedy, make_site, making_site, site_not_made, site_made, site_made_where,
-        root_ends, next_steps, next_repository, next_manager, next_devices, next_backup, fingerprints,
+        root_ends, next_steps, next_repository, next_repository_here, next_manager, next_manager_here, next_devices, next_backup, fingerprints,
         fingerprints_hint, root_fingerprint, ca_fingerprint, go_on,
     }
 }

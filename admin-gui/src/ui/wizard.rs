@@ -1,5 +1,7 @@
 //! The first start: a folder that is to become a site's.
 
+use std::path::Path;
+
 use egui::{Grid, RichText, ScrollArea, TextEdit, Ui};
 use gui_kit::format;
 use gui_kit::text::fill;
@@ -9,7 +11,7 @@ use protocol::Secret;
 use protocol::control::{AuthorRequest, InitRequest, SigningKeyKind, SiteMade};
 use zeroize::Zeroize as _;
 
-use super::parts::{Turn, bad, entered, facts, heading, whole};
+use super::parts::{Turn, bad, copied, entered, facts, heading, whole};
 use super::publish::why;
 use super::{Asked, Commands, Words};
 use crate::limits::{PASSPHRASE_MAX, PASSPHRASE_MIN, WINDOW_FIELD};
@@ -62,6 +64,7 @@ impl Wizard {
             Ok(made) => {
                 self.forget();
                 self.notice = None;
+                self.turn = Turn::open();
                 self.made = Some(Box::new(made));
             }
             Err(error) => self.notice = Some(bad(&words.site_not_made, &why(&error), "")),
@@ -180,6 +183,7 @@ impl Wizard {
 
     fn done(&mut self, ui: &mut Ui, words: &Words) {
         let Some(made) = &self.made else { return };
+        let site = &self.site;
         let notice = Notice {
             tone: Tone::Good,
             what: words.site_made.clone(),
@@ -190,13 +194,31 @@ impl Wizard {
         whole(ui, |ui| {
             heading(ui, &words.next_steps, |_| ());
             let steps = [
-                fill(&words.next_repository, &[&made.repository.display()]),
-                fill(&words.next_manager, &[&made.manager.display()]),
-                fill(&words.next_devices, &[&made.author.join("root.json").display()]),
-                words.next_backup.clone(),
+                if site.repository_address.trim().is_empty() {
+                    let command = run("repo-server run --dir", &made.repository);
+                    (words.next_repository_here.clone(), Some(command))
+                } else {
+                    let step = fill(&words.next_repository, &[&made.repository.display()]);
+                    (step, Some("repo-server run --dir repository".to_owned()))
+                },
+                if site.manager_address.trim().is_empty() {
+                    let command = run("manager window --dir", &made.manager);
+                    (words.next_manager_here.clone(), Some(command))
+                } else {
+                    let step = fill(&words.next_manager, &[&made.manager.display()]);
+                    (step, Some("manager run --dir manager".to_owned()))
+                },
+                (
+                    fill(&words.next_devices, &[&made.author.join("root.json").display()]),
+                    None,
+                ),
+                (words.next_backup.clone(), None),
             ];
-            for (number, step) in steps.iter().enumerate() {
-                ui.label(format!("{}. {}", number + 1, format::sentence(step)));
+            for (number, (step, command)) in steps.into_iter().enumerate() {
+                ui.label(format!("{}. {step}", number + 1));
+                if let Some(command) = command {
+                    copied(ui, &command, &command);
+                }
             }
         });
         whole(ui, |ui| {
@@ -212,8 +234,19 @@ impl Wizard {
             ];
             facts(ui, "fingerprints", &rows);
         });
-        if primary_button(ui, true, &words.go_on).clicked() {
+        if self.turn.give(primary_button(ui, true, &words.go_on)).clicked() {
             self.made = None;
         }
+    }
+}
+
+/// A command with a folder behind it, for a shell.
+fn run(command: &str, dir: &Path) -> String {
+    let dir = dir.to_string_lossy();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
+    if dir.chars().all(plain) {
+        format!("{command} {dir}")
+    } else {
+        format!("{command} '{}'", dir.replace('\'', r"'\''"))
     }
 }

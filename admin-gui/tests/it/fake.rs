@@ -72,6 +72,11 @@ type Context = State<Arc<Shared>>;
 impl Fake {
     /// With the files that `init` made for a repository; on the runtime of the test.
     pub async fn start(folder: &Path) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_at(folder, listener)
+    }
+
+    pub fn start_at(folder: &Path, listener: tokio::net::TcpListener) -> Self {
         let pem = std::fs::read_to_string(folder.join("online-key.pem")).unwrap();
         let (_, key) = pkcs8::SecretDocument::from_pem(&pem).unwrap();
         let online = Ed25519Signer::from_pkcs8(key.as_bytes()).unwrap();
@@ -105,7 +110,6 @@ impl Fake {
             Arc::new(mtls::SystemClock),
         )
         .unwrap();
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
         let (keep, tls) = tokio::sync::watch::channel(Arc::new(tls));

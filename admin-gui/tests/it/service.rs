@@ -338,12 +338,25 @@ async fn a_client_that_hangs_up_stops_nothing_and_a_cancelled_upload_leaves_noth
 #[tokio::test]
 async fn a_repository_that_is_down_is_told_and_found_again() {
     let site = Site::new();
-    let address = {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.local_addr().unwrap()
-    };
+    // Whoever connects is cut off until the repository starts.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (start, mut started) = tokio::sync::oneshot::channel::<()>();
+    let folder = site.repository();
+    let repository = tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => drop(accepted),
+                _ = &mut started => return Fake::start_at(&folder, listener),
+            }
+        }
+    });
     let url = format!("https://{address}");
-    let desk = Running::start(&site.author(), Some(&url), |_| {}).await;
+    let desk = Running::start(&site.author(), Some(&url), |setup| {
+        setup.pace.refresh = Duration::from_secs(3600);
+        setup.pace.refresh_away = Duration::from_millis(20);
+    })
+    .await;
     let seen = desk.site().await;
     assert_eq!(seen.repository.answers, Reach::No);
     assert!(seen.repository.trouble.unwrap().contains(&address.to_string()));
@@ -352,6 +365,20 @@ async fn a_repository_that_is_down_is_told_and_found_again() {
         report.unsure.is_some(),
         "checked against what is remembered, and says so"
     );
+    let mut watcher = desk.watch().await;
+    start.send(()).unwrap();
+    let repository = repository.await.unwrap();
+    // Nobody presses Refresh.
+    loop {
+        if let AuthorEvent::Status(status) = watcher.next().await
+            && let SiteState::Ready(site) = status.site
+            && site.repository.answers == Reach::Yes
+        {
+            assert_eq!(site.repository.trouble, None);
+            break;
+        }
+    }
+    drop(repository);
 }
 
 #[tokio::test]

@@ -414,6 +414,11 @@ async fn the_first_start_makes_a_site() {
     seen.press("Make the site");
     seen.shows("The site is made");
     assert!(dir.join("author/author.toml").exists());
+    let here = dir.canonicalize().unwrap();
+    seen.press(&format!(
+        "Copy: repo-server run --dir {}",
+        here.join("repository").display()
+    ));
     seen.press("Copy: root.json");
     seen.press("Go on");
     seen.shows("plant-7 · author");

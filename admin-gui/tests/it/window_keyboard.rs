@@ -168,7 +168,7 @@ async fn the_first_start_is_walked_by_keyboard_alone() {
     write(&mut seen, PASSPHRASE);
     key(&mut seen, Key::Enter);
     seen.shows("The site is made");
-    tab_to(&mut seen, "Go on");
+    comes(&mut seen, "Go on");
     key(&mut seen, Key::Enter);
     seen.shows("plant-7 · author");
     desk.stop().await;

@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 
-use egui::{Key, Modifiers, RichText, ScrollArea, TextEdit, Ui};
+use egui::{Event, Key, Modifiers, RichText, ScrollArea, TextEdit, Ui, Vec2};
 
 use crate::format;
 use crate::limits::{CHOOSER_ENTRIES, CHOOSER_PATH, CHOOSER_RECENT};
@@ -39,6 +39,8 @@ pub struct Chooser {
     /// What to ask when the reader is free; a newer question replaces it.
     next: Option<Ask>,
     listing: Listing,
+    /// The folder that was last asked for.
+    place: PathBuf,
     typed: String,
     selected: Option<OsString>,
     problem: Option<Problem>,
@@ -73,6 +75,7 @@ impl Chooser {
             busy: false,
             next: None,
             listing: Listing::default(),
+            place: start.to_owned(),
             typed: String::new(),
             selected: None,
             problem: None,
@@ -88,10 +91,7 @@ impl Chooser {
     pub fn again(&mut self) {
         self.problem = None;
         self.focus = true;
-        // Before it was ever shown, the first reading is still on its way.
-        if !self.listing.folder.as_os_str().is_empty() {
-            self.list(self.listing.folder.clone());
-        }
+        self.list(self.place.clone());
     }
 
     /// What was chosen before, newest first.
@@ -126,6 +126,10 @@ impl Chooser {
         let mut choice = self.take();
         if let Some(path) = Self::dropped(ui.ctx()) {
             self.ask(Ask::Look { path, whole: true });
+        }
+        if ui.input(|input| input.raw.events.contains(&Event::WindowFocused(true))) {
+            // Whoever was elsewhere may have put there what is now looked for.
+            self.reread();
         }
         ui.label(RichText::new(&kit.choose_drop).color(Palette::of(ui.visuals()).weak));
         let enter = self.path_row(ui, &kit);
@@ -272,17 +276,8 @@ impl Chooser {
         }
         area.show_rows(ui, row, shown.len(), |ui, range| {
             for entry in &shown[range] {
-                let name = entry.name.to_string_lossy();
-                let text = if entry.folder {
-                    format!("{name}/")
-                } else {
-                    format!("{name}   {}", format::bytes(entry.size))
-                };
                 let on = self.selected.as_ref() == Some(&entry.name);
-                let response = ui.add_sized(
-                    [ui.available_width(), row],
-                    egui::Button::selectable(on, text).truncate(),
-                );
+                let response = draw(ui, entry, on, row);
                 let enter = response.has_focus() && ui.input(|input| input.key_pressed(Key::Enter));
                 if response.clicked() || response.double_clicked() || enter {
                     picked = Some(entry.name.clone());
@@ -333,6 +328,15 @@ impl Chooser {
             folder,
             part: String::new(),
             show: true,
+        });
+    }
+
+    /// Reads the folder again; what is typed and selected stays.
+    fn reread(&mut self) {
+        self.ask(Ask::List {
+            folder: self.place.clone(),
+            part: self.listing.part.clone(),
+            show: false,
         });
     }
 
@@ -427,6 +431,7 @@ impl Chooser {
                     self.selected = None;
                 }
                 self.problem = None;
+                self.place.clone_from(&listing.folder);
                 self.listing = listing;
                 None
             }
@@ -440,6 +445,19 @@ impl Chooser {
             }
         }
     }
+}
+
+/// A row: the name, and at the right how large a file is.
+fn draw(ui: &mut Ui, entry: &Entry, on: bool, height: f32) -> egui::Response {
+    let name = entry.name.to_string_lossy();
+    let size = Vec2::new(ui.available_width(), height);
+    let button = if entry.folder {
+        egui::Button::selectable(on, format!("{name}/"))
+    } else {
+        let weak = Palette::of(ui.visuals()).weak;
+        egui::Button::selectable(on, name).right_text(RichText::new(format::bytes(entry.size)).color(weak))
+    };
+    ui.add(button.truncate().min_size(size))
 }
 
 /// A typed path's folder with its slash, and the part behind it.

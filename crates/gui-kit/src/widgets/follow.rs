@@ -16,6 +16,14 @@ pub fn follow_focus(ui: &Ui) {
         // It was never drawn yet: its place is known with the next frame.
         return;
     }
+    // What is drawn for the first time is measured first, and moves: its place is known once it stays.
+    let place = response.as_ref().map(|response| response.rect);
+    let measured = ui.scope_id().with("measured");
+    if place.is_some() && ui.data(|data| data.get_temp(measured)) != Some(place) {
+        ui.data_mut(|data| data.insert_temp(measured, place));
+        ui.request_repaint();
+        return;
+    }
     ui.data_mut(|data| data.insert_temp(key, focused));
     let Some(response) = response.filter(|response| response.layer_id == ui.layer_id()) else {
         return;

@@ -50,7 +50,7 @@ impl Toasts {
                             ui.set_max_width(360.0);
                             ui.horizontal_wrapped(|ui| {
                                 ui.label(RichText::new(text.as_str()).color(color));
-                                let close = ui.small_button(&kit.close);
+                                let close = ui.button(&kit.close);
                                 if close.clicked() {
                                     closed = Some(index);
                                 }

@@ -10,7 +10,11 @@ type Shown = (Chooser, Option<Choice>);
 fn window(folder: &Path) -> (Bell, Harness<'static, Shown>) {
     let bell = Bell::default();
     let chooser = Chooser::open(folder, bell.wake()).unwrap();
-    let harness = Harness::builder()
+    (bell, drawn(chooser))
+}
+
+fn drawn(chooser: Chooser) -> Harness<'static, Shown> {
+    Harness::builder()
         .with_size([640.0, 480.0])
         .with_step_dt(1.0 / 60.0)
         .build_ui_state(
@@ -20,8 +24,7 @@ fn window(folder: &Path) -> (Bell, Harness<'static, Shown>) {
                 }
             },
             (chooser, None),
-        );
-    (bell, harness)
+        )
 }
 
 fn folder() -> tempfile::TempDir {
@@ -165,6 +168,33 @@ fn a_folder_with_too_many_entries_is_cut_and_searched_by_the_reader() {
     assert_eq!((all.entries.len(), all.too_many), (CHOOSER_ENTRIES, true));
     let some = read(dir.path(), "F1999").unwrap();
     assert_eq!((some.entries.len(), some.too_many), (10, false));
+}
+
+#[test]
+fn what_came_into_the_folder_since_is_shown() {
+    let dir = folder();
+    let (bell, mut harness) = window(dir.path());
+    bell.wait_for(&mut harness, "notes");
+    fs::write(dir.path().join("new"), "").unwrap();
+    // The person was in another window, and comes back.
+    harness.event(egui::Event::WindowFocused(true));
+    bell.wait_for(&mut harness, "new");
+    fs::write(dir.path().join("newer"), "").unwrap();
+    harness.state_mut().0.again();
+    bell.wait_for(&mut harness, "newer");
+}
+
+#[test]
+fn a_chooser_that_is_shown_long_after_it_was_made_is_not_of_then() {
+    let dir = folder();
+    let (rings, rung) = sync_channel(8);
+    let wake: Wake = std::sync::Arc::new(move || rings.send(()).unwrap());
+    let mut chooser = Chooser::open(dir.path(), wake).unwrap();
+    rung.recv().unwrap();
+    fs::write(dir.path().join("new"), "").unwrap();
+    chooser.again();
+    let mut harness = drawn(chooser);
+    Bell::default().wait_for(&mut harness, "new");
 }
 
 #[test]
