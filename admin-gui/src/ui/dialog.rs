@@ -3,13 +3,13 @@
 use egui::{Modal, RichText, ScrollArea, TextEdit, Ui};
 use gui_kit::text::{Kit, fill};
 use gui_kit::theme::{space, title};
-use gui_kit::widgets::{Notice, danger_button, follow_focus, primary_button, secret_field};
+use gui_kit::widgets::{Notice, Turn, danger_button, entered, follow_focus, primary_button, secret_field};
 use protocol::Secret;
 use protocol::control::{AuthorRequest, KeyState, RenewWhat};
 use release::{Component, Version};
 use zeroize::Zeroize as _;
 
-use super::parts::{Turn, bad, entered};
+use super::parts::bad;
 use super::publish::{is, why};
 use super::{Asked, Commands, Words};
 use crate::limits::{PASSPHRASE_MAX, WINDOW_FIELD};

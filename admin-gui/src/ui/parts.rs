@@ -93,41 +93,6 @@ pub(super) fn bad(what: &str, why: &str, remedy: &str) -> Notice {
     }
 }
 
-/// Who gets the keyboard next without anybody's Tab: the first field or button that is drawn and may have it.
-#[derive(Debug, Default)]
-pub(super) struct Turn {
-    is_open: bool,
-    given: Option<egui::Id>,
-}
-
-impl Turn {
-    /// The next one that is drawn.
-    pub(super) fn open() -> Self {
-        Self {
-            is_open: true,
-            given: None,
-        }
-    }
-
-    /// Gives it, once. Asked again until it is there: what a layout draws on trial gets none.
-    pub(super) fn give(&mut self, response: egui::Response) -> egui::Response {
-        let its = self.given.is_none_or(|id| id == response.id);
-        if self.is_open && its && response.enabled() {
-            self.is_open = !response.has_focus();
-            self.given = Some(response.id);
-            if self.is_open {
-                response.request_focus();
-            }
-        }
-        response
-    }
-}
-
-/// Whether Enter ended a field: what its button does is done without Tab.
-pub(super) fn entered(ui: &Ui, field: &egui::Response) -> bool {
-    field.lost_focus() && ui.input(|input| input.key_pressed(egui::Key::Enter))
-}
-
 /// How an update ended, in a word.
 pub(super) fn outcome(words: &Words, outcome: Outcome) -> (Tone, &str) {
     match outcome {

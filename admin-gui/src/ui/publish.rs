@@ -8,7 +8,7 @@ use gui_kit::format;
 use gui_kit::text::{Kit, fill};
 use gui_kit::theme::{Palette, space};
 use gui_kit::widgets::{
-    Choice, Chooser, Meter, Notice, Tone, follow_focus, meter, primary_button, secret_field,
+    Choice, Chooser, Meter, Notice, Tone, Turn, entered, follow_focus, meter, primary_button, secret_field,
 };
 use protocol::Secret;
 use protocol::control::{
@@ -17,7 +17,7 @@ use protocol::control::{
 };
 use zeroize::Zeroize as _;
 
-use super::parts::{Turn, bad, entered, facts, heading, whole};
+use super::parts::{bad, facts, heading, whole};
 use super::{Asked, Commands, Words};
 use crate::limits::{PASSPHRASE_MAX, WINDOW_FIELD, WINDOW_KEEP_MINUTES};
 
@@ -349,7 +349,8 @@ impl Publish {
                 let field = TextEdit::singleline(text)
                     .char_limit(WINDOW_FIELD)
                     .desired_width(280.0);
-                let field = ui.add(field).labelled_by(name.id);
+                // A cell of its own has the room that the field wants.
+                let field = ui.horizontal(|ui| ui.add(field)).inner.labelled_by(name.id);
                 enter |= entered(ui, &self.turn.give(field));
                 ui.end_row();
             }

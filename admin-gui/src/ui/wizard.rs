@@ -6,12 +6,12 @@ use egui::{Grid, RichText, ScrollArea, TextEdit, Ui};
 use gui_kit::format;
 use gui_kit::text::fill;
 use gui_kit::theme::{Palette, large, space};
-use gui_kit::widgets::{Notice, Tone, follow_focus, primary_button, secret_field};
+use gui_kit::widgets::{Notice, Tone, Turn, entered, follow_focus, primary_button, secret_field};
 use protocol::Secret;
 use protocol::control::{AuthorRequest, InitRequest, SigningKeyKind, SiteMade};
 use zeroize::Zeroize as _;
 
-use super::parts::{Turn, bad, copied, entered, facts, heading, whole};
+use super::parts::{bad, copied, facts, heading, whole};
 use super::publish::why;
 use super::{Asked, Commands, Words};
 use crate::limits::{PASSPHRASE_MAX, PASSPHRASE_MIN, WINDOW_FIELD};

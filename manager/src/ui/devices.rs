@@ -243,7 +243,7 @@ fn details(ui: &mut Ui, row: &DeviceRow, now: UnixTime, words: &Words, dialog: &
         }
         if row.quarantine.is_some() {
             if ui.button(&words.readmit_asks).clicked() {
-                *dialog = Some(Dialog::Readmit(row.name.clone()));
+                *dialog = Some(Dialog::readmit(row.name.clone()));
             }
         } else if ui.button(&words.quarantine_asks).clicked() {
             *dialog = Some(Dialog::quarantine(row.name.clone()));

@@ -1,10 +1,10 @@
 //! What is asked before it is done, and the code that a new device gets.
 
-use egui::{Id, Modal, RichText, ScrollArea, TextEdit, Ui};
+use egui::{Id, Modal, RichText, ScrollArea, TextBuffer, TextEdit, Ui};
 use gui_kit::format;
 use gui_kit::text::{Kit, fill};
 use gui_kit::theme::{Palette, space, title};
-use gui_kit::widgets::{danger_button, follow_focus, primary_button, secret_field};
+use gui_kit::widgets::{Turn, danger_button, entered, follow_focus, primary_button, secret_field};
 use protocol::control::{AddedDevice, ManagerRequest, ReleaseRow};
 use protocol::limits::MAX_REASON;
 use protocol::{Name, Secret};
@@ -17,7 +17,14 @@ use crate::limits::PASSWORD_BYTES;
 
 /// What lies over the window.
 #[derive(Debug)]
-pub(super) enum Dialog {
+pub(super) struct Dialog {
+    what: What,
+    /// What comes first has the keyboard: a field, or else the way back.
+    turn: Turn,
+}
+
+#[derive(Debug)]
+enum What {
     /// Take a device off the list?
     Delete {
         name: Name,
@@ -55,55 +62,61 @@ enum Choice {
 }
 
 impl Dialog {
+    fn open(what: What) -> Self {
+        let turn = Turn::open();
+        Self { what, turn }
+    }
+
     pub(super) fn delete(name: Name, password: String) -> Self {
-        Self::Delete {
+        Self::open(What::Delete {
             name,
             password,
             authority: false,
-        }
+        })
     }
 
     pub(super) fn new_code(name: Name) -> Self {
-        Self::NewCode {
+        Self::open(What::NewCode {
             name,
             password: String::new(),
-        }
+        })
     }
 
     pub(super) fn quarantine(name: Name) -> Self {
-        Self::Quarantine {
+        Self::open(What::Quarantine {
             name,
             reason: String::new(),
-        }
+        })
+    }
+
+    pub(super) fn readmit(name: Name) -> Self {
+        Self::open(What::Readmit(name))
     }
 
     pub(super) fn resume(release: &ReleaseRow, reason: &str) -> Self {
-        Self::Resume {
+        Self::open(What::Resume {
             component: release.component.clone(),
             version: release.version.clone(),
             reason: reason.to_owned(),
-        }
+        })
     }
 
     pub(super) fn code(added: AddedDevice) -> Self {
         let qr = QrCode::of(added.code.reveal());
-        Self::Code(Box::new(Code {
+        Self::open(What::Code(Box::new(Code {
             added,
             qr,
             copied: false,
-        }))
+        })))
     }
 
     /// Draws it; true when it is over.
     pub(super) fn show(&mut self, ctx: &egui::Context, desk: &mut Desk, commands: &mut Commands<'_>) -> bool {
         let kit = Kit::of(ctx);
         let screen = ctx.content_rect().size();
+        let is_code = matches!(self.what, What::Code(_));
         let modal = Modal::new(Id::unique("dialog")).show(ctx, |ui| {
-            let wide = if matches!(self, Self::Code(_)) {
-                640.0
-            } else {
-                440.0_f32
-            };
+            let wide = if is_code { 640.0 } else { 440.0_f32 };
             ui.set_width(wide.min(screen.x - 64.0));
             ScrollArea::vertical()
                 .max_height(screen.y - 80.0)
@@ -111,27 +124,41 @@ impl Dialog {
                 .min_scrolled_height(screen.y - 80.0)
                 .show(ui, |ui| {
                     follow_focus(ui);
-                    match self {
-                    Self::Delete {
-                        name,
-                        password,
-                        authority,
-                    } => delete(ui, &kit, name, password, authority, desk, commands),
-                    Self::NewCode { name, password } => new_code(ui, &kit, name, password, desk, commands),
-                    Self::Quarantine { name, reason } => quarantine(ui, &kit, name, reason, commands),
-                    Self::Readmit(name) => readmit(ui, &kit, name, commands),
-                    Self::Resume {
-                        component,
-                        version,
-                        reason,
-                    } => resume(ui, &kit, (component, version, reason), commands),
-                    Self::Code(code) => show_code(ui, &kit, code, commands.words),
-                }})
+                    self.what.draw(ui, &kit, &mut self.turn, desk, commands)
+                })
                 .inner
         });
         // The code is shown once: a click beside it, such as on a passing note, must not lose it.
-        let beside = matches!(self, Self::Code(_)) && modal.backdrop_response.clicked();
+        let beside = is_code && modal.backdrop_response.clicked();
         (modal.should_close() && !beside) || matches!(modal.inner, Choice::Close)
+    }
+}
+
+impl What {
+    fn draw(
+        &mut self,
+        ui: &mut Ui,
+        kit: &Kit,
+        turn: &mut Turn,
+        desk: &mut Desk,
+        commands: &mut Commands<'_>,
+    ) -> Choice {
+        match self {
+            Self::Delete {
+                name,
+                password,
+                authority,
+            } => delete(ui, kit, turn, name, (password, authority), desk, commands),
+            Self::NewCode { name, password } => new_code(ui, kit, turn, name, password, desk, commands),
+            Self::Quarantine { name, reason } => quarantine(ui, kit, turn, name, reason, commands),
+            Self::Readmit(name) => readmit(ui, kit, turn, name, commands),
+            Self::Resume {
+                component,
+                version,
+                reason,
+            } => resume(ui, kit, turn, (component, version, reason), commands),
+            Self::Code(code) => show_code(ui, kit, turn, code, commands.words),
+        }
     }
 }
 
@@ -141,10 +168,10 @@ fn heading(ui: &mut Ui, text: &str) {
 }
 
 /// The way back and the way on; the way back comes first for the keyboard.
-fn buttons(ui: &mut Ui, kit: &Kit, go: impl FnOnce(&mut Ui) -> bool) -> (bool, bool) {
+fn buttons(ui: &mut Ui, kit: &Kit, turn: &mut Turn, go: impl FnOnce(&mut Ui) -> bool) -> (bool, bool) {
     ui.add_space(space::S);
     ui.horizontal(|ui| {
-        let back = ui.button(&kit.cancel).clicked();
+        let back = turn.give(ui.button(&kit.cancel)).clicked();
         (back, go(ui))
     })
     .inner
@@ -153,9 +180,9 @@ fn buttons(ui: &mut Ui, kit: &Kit, go: impl FnOnce(&mut Ui) -> bool) -> (bool, b
 fn delete(
     ui: &mut Ui,
     kit: &Kit,
+    turn: &mut Turn,
     name: &Name,
-    password: &mut String,
-    authority: &mut bool,
+    (password, authority): (&mut String, &mut bool),
     desk: &mut Desk,
     commands: &mut Commands<'_>,
 ) -> Choice {
@@ -163,13 +190,15 @@ fn delete(
     heading(ui, &fill(&words.delete_title, &[name]));
     ui.label(&words.delete_hint);
     ui.add_space(space::S);
+    let mut enter = false;
     ui.add_enabled_ui(!*authority, |ui| {
-        secret_field(ui, &words.password, password, PASSWORD_BYTES);
+        let field = secret_field(ui, &words.password, password, PASSWORD_BYTES);
+        enter = entered(ui, &turn.give(field));
     });
     ui.checkbox(authority, &words.delete_authority);
-    let (back, go) = buttons(ui, kit, |ui| {
+    let (back, go) = buttons(ui, kit, turn, |ui| {
         let ready = *authority || !password.is_empty();
-        danger_button(ui, ready, &words.delete_device).clicked()
+        danger_button(ui, ready, &words.delete_device).clicked() || (enter && ready)
     });
     if go {
         let password = (!*authority).then(|| Secret::new(std::mem::take(password)));
@@ -186,6 +215,7 @@ fn delete(
 fn new_code(
     ui: &mut Ui,
     kit: &Kit,
+    turn: &mut Turn,
     name: &Name,
     password: &mut String,
     desk: &mut Desk,
@@ -195,9 +225,11 @@ fn new_code(
     heading(ui, &fill(&words.new_code_title, &[name]));
     ui.label(&words.new_code_hint);
     ui.add_space(space::S);
-    secret_field(ui, &words.password, password, PASSWORD_BYTES);
-    let (back, go) = buttons(ui, kit, |ui| {
-        primary_button(ui, !password.is_empty(), &words.make_code).clicked()
+    let field = secret_field(ui, &words.password, password, PASSWORD_BYTES);
+    let enter = entered(ui, &turn.give(field));
+    let (back, go) = buttons(ui, kit, turn, |ui| {
+        let ready = !password.is_empty();
+        primary_button(ui, ready, &words.make_code).clicked() || (enter && ready)
     });
     if go {
         desk.notice = None;
@@ -213,6 +245,7 @@ fn new_code(
 fn quarantine(
     ui: &mut Ui,
     kit: &Kit,
+    turn: &mut Turn,
     name: &Name,
     reason: &mut String,
     commands: &mut Commands<'_>,
@@ -221,17 +254,18 @@ fn quarantine(
     heading(ui, &fill(&words.quarantine_title, &[name]));
     ui.label(&words.quarantine_hint);
     ui.add_space(space::S);
-    ui.horizontal(|ui| {
+    let field = ui.horizontal(|ui| {
         let label = ui.label(&words.quarantine_reason);
         ui.add(
             TextEdit::singleline(reason)
                 .desired_width(f32::INFINITY)
                 .char_limit(MAX_REASON),
         )
-        .labelled_by(label.id);
+        .labelled_by(label.id)
     });
-    let (back, go) = buttons(ui, kit, |ui| {
-        danger_button(ui, true, &words.quarantine_go).clicked()
+    let enter = entered(ui, &turn.give(field.inner));
+    let (back, go) = buttons(ui, kit, turn, |ui| {
+        danger_button(ui, true, &words.quarantine_go).clicked() || enter
     });
     if go {
         let request = ManagerRequest::Quarantine {
@@ -243,11 +277,11 @@ fn quarantine(
     if back || go { Choice::Close } else { Choice::Stay }
 }
 
-fn readmit(ui: &mut Ui, kit: &Kit, name: &Name, commands: &mut Commands<'_>) -> Choice {
+fn readmit(ui: &mut Ui, kit: &Kit, turn: &mut Turn, name: &Name, commands: &mut Commands<'_>) -> Choice {
     let words = commands.words;
     heading(ui, &fill(&words.readmit_title, &[name]));
     ui.label(&words.readmit_hint);
-    let (back, go) = buttons(ui, kit, |ui| {
+    let (back, go) = buttons(ui, kit, turn, |ui| {
         primary_button(ui, true, &words.readmit_go).clicked()
     });
     if go {
@@ -260,6 +294,7 @@ fn readmit(ui: &mut Ui, kit: &Kit, name: &Name, commands: &mut Commands<'_>) -> 
 fn resume(
     ui: &mut Ui,
     kit: &Kit,
+    turn: &mut Turn,
     (component, version, reason): (&Component, &Version, &str),
     commands: &mut Commands<'_>,
 ) -> Choice {
@@ -267,7 +302,9 @@ fn resume(
     heading(ui, &fill(&words.resume_title, &[component, version]));
     ui.label(reason);
     ui.label(&words.resume_hint);
-    let (back, go) = buttons(ui, kit, |ui| primary_button(ui, true, &words.resume_go).clicked());
+    let (back, go) = buttons(ui, kit, turn, |ui| {
+        primary_button(ui, true, &words.resume_go).clicked()
+    });
     if go {
         let request = ManagerRequest::Resume {
             component: component.clone(),
@@ -278,7 +315,7 @@ fn resume(
     if back || go { Choice::Close } else { Choice::Stay }
 }
 
-fn show_code(ui: &mut Ui, kit: &Kit, code: &mut Code, words: &Words) -> Choice {
+fn show_code(ui: &mut Ui, kit: &Kit, turn: &mut Turn, code: &mut Code, words: &Words) -> Choice {
     let name = &code.added.name;
     heading(ui, &fill(&words.code_title, &[name]));
     let palette = Palette::of(ui.visuals());
@@ -295,16 +332,24 @@ fn show_code(ui: &mut Ui, kit: &Kit, code: &mut Code, words: &Words) -> Choice {
         ui.vertical(|ui| {
             let label = ui.label(&words.code_name);
             let mut text = code.added.code.reveal();
+            // Cut anywhere: a dash of a name is no better place than another.
+            let mut layout = |ui: &Ui, text: &dyn TextBuffer, width: f32| {
+                let font = egui::TextStyle::Monospace.resolve(ui.style());
+                let color = ui.visuals().text_color();
+                let mut job = egui::text::LayoutJob::simple(text.as_str().to_owned(), font, color, width);
+                job.wrap.break_anywhere = true;
+                ui.fonts_mut(|fonts| fonts.layout_job(job))
+            };
             ui.add(
                 TextEdit::multiline(&mut text)
-                    .font(egui::TextStyle::Monospace)
-                    .desired_rows(5)
+                    .layouter(&mut layout)
+                    .desired_rows(4)
                     .desired_width(f32::INFINITY),
             )
             .labelled_by(label.id);
             ui.horizontal(|ui| {
                 let word = if code.copied { &kit.copied } else { &kit.copy };
-                if primary_button(ui, true, word).clicked() {
+                if turn.give(primary_button(ui, true, word)).clicked() {
                     ui.ctx().copy_text(code.added.code.reveal().to_owned());
                     code.copied = true;
                 }

@@ -9,6 +9,7 @@ mod progress;
 mod secret;
 mod table;
 mod toast;
+mod turn;
 
 pub use button::{danger_button, primary_button, theme_button};
 pub use chooser::{Choice, Chooser};
@@ -19,3 +20,4 @@ pub use progress::{Meter, meter};
 pub use secret::secret_field;
 pub use table::{Cells, Column, Rows, Sorting, Table, cut};
 pub use toast::Toasts;
+pub use turn::{Turn, entered};
