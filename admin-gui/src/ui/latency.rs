@@ -173,9 +173,15 @@ fn plot<'a>(id: &'static str) -> Plot<'a> {
 fn lines(ui: &mut Ui, made: &Made, names: [&str; TYPES], words: &Words) {
     let labels = made.names.clone();
     let hovered = made.names.clone();
+    #[allow(clippy::cast_precision_loss, reason = "a few updates")]
+    let count = made.names.len() as f64;
+    let beside = count / 10.0;
     let shown = plot("latency lines")
         .y_axis_label(words.milliseconds.as_str())
         .x_axis_formatter(move |mark, _| label(&labels, mark.value))
+        // Room at both sides for half of an update's name.
+        .include_x(-beside)
+        .include_x(count - 1.0 + beside)
         .label_formatter(move |at| match at {
             HoverPosition::NearDataPoint {
                 plot_name, position, ..
