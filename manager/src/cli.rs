@@ -134,7 +134,7 @@ enum Command {
         #[command(flatten)]
         at: Where,
     },
-    /// Lets a device in quarantine in again, with the key it has.
+    /// Lets a device in quarantine in again, with the key it has; ends an alarm about two machines of its name.
     Readmit {
         /// The device's name.
         name: String,

@@ -366,8 +366,11 @@ async fn quarantine(gateway: &Arc<Gateway>, name: Name, reason: String) -> Resul
 }
 
 async fn readmit(gateway: &Arc<Gateway>, name: Name) -> Result<(), Problem> {
+    let doubt = format!("twice:{name}");
     if let Some(enrolment) = gateway.fleet.enrolment(&name)
         && enrolment.quarantine.is_none()
+        // The operator may know without it that there is only one machine.
+        && gateway.journal.alarm_of(&doubt).is_none()
     {
         return Err(Problem {
             code: "manager.device.not-quarantined".into(),
@@ -375,7 +378,7 @@ async fn readmit(gateway: &Arc<Gateway>, name: Name) -> Result<(), Problem> {
         });
     }
     set_quarantine(gateway, &name, None).await?;
-    gateway.journal.clear(&format!("twice:{name}"));
+    gateway.journal.clear(&doubt);
     gateway.note_list(&name, ListChange::Readmitted, "by the operator");
     let text = format!("{name} is let in again, by the operator");
     let id = "manager.device.readmitted";

@@ -112,6 +112,10 @@ async fn counters_that_go_back_and_reports_that_come_late_are_noticed() {
     pump.post(&gateway, "/v1/hello", &words).await;
     let told = alarms(&gateway).await;
     assert!(told[0].contains("after 7 reports it counts 6"), "{told:?}");
+    // The operator knows why; no quarantine is needed to say so.
+    let readmit = ManagerRequest::Readmit { name: name("pump") };
+    gateway.ask::<()>(&readmit).await.unwrap();
+    no_alarm(&gateway, "it is settled").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
