@@ -193,8 +193,13 @@ fn admit(gateway: &Gateway, peer: &Peer, headers: &HeaderMap) -> Result<Name, Ke
     Ok(name.clone())
 }
 
-/// The answer to a device that tells too much.
-fn too_much() -> Refusal {
+/// The answer to a device that tells too much. The operator hears of it: where it is a copy, the right machine has to wait
+/// as well.
+fn too_much(gateway: &Gateway, name: &Name) -> Refusal {
+    let text = format!("{name} tells more than its share and is told to wait");
+    gateway
+        .journal
+        .message_sparsely(gateway.now(), Level::Warning, "manager.device.slow-down", &text);
     Refusal::new(
         StatusCode::TOO_MANY_REQUESTS,
         "slow-down",
@@ -209,7 +214,7 @@ async fn hello(
     Body(hello): Body<Hello>,
 ) -> Result<Json<Welcome>, Refusal> {
     if !gateway.quotas.greeting(&name) {
-        return Err(too_much());
+        return Err(too_much(&gateway, &name));
     }
     let size = serde_json::to_vec(&hello).map_or(usize::MAX, |text| text.len());
     if hello.components.len() > MAX_COMPONENTS
@@ -266,7 +271,7 @@ async fn events(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     if !gateway.quotas.greeting(&name) {
-        return Err(too_much());
+        return Err(too_much(&gateway, &name));
     }
     let boot = headers
         .get(device::BOOT_HEADER)
@@ -500,7 +505,7 @@ async fn progress(
         .quotas
         .progress(&name, events.len().min(limits::PROGRESS_EVENTS))
     {
-        return Err(too_much());
+        return Err(too_much(&gateway, &name));
     }
     for mut event in events.into_iter().take(limits::PROGRESS_EVENTS) {
         // Kept in memory and in logs: a device must not fill either.
@@ -530,7 +535,7 @@ async fn take_reports(
     Body(reports): Body<Vec<SignedReport>>,
 ) -> Result<Response, Refusal> {
     if !gateway.quotas.reports(&name, &reports) {
-        return Err(too_much());
+        return Err(too_much(&gateway, &name));
     }
     let malformed = || {
         Refusal::new(
@@ -577,7 +582,7 @@ async fn renew(
     Body(renew): Body<Renew>,
 ) -> Result<Response, Refusal> {
     if !gateway.quotas.renewal(&name) {
-        return Err(too_much());
+        return Err(too_much(&gateway, &name));
     }
     Ok(Json(enroll::renew(&gateway, &name, peer.key, &renew).await?).into_response())
 }

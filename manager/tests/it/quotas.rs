@@ -47,6 +47,7 @@ async fn a_device_that_floods_is_told_to_wait_and_the_others_are_heard() {
     let csr = certs::request(&thief.key).unwrap();
     let renewals = until_refused(&thief, &gateway, "/v1/renew", &Renew { csr }).await;
     assert!((8..32).contains(&renewals), "{renewals}");
+    gateway.told("thief tells more than its share").await;
 
     let pump = Device::join(&site, &gateway, "pump").await;
     let order = pump.hello(&gateway).await.orders.remove(0);
