@@ -411,7 +411,8 @@ fn status_text(status: &DeviceStatus) -> String {
     }
     if let Some(since) = status.stale_since {
         lines.push(format!(
-            "metadata   stale since {since}: nothing new is installed until it is renewed"
+            "metadata   stale since {since}: what runs goes on, nothing new is installed until the repository has fresh \
+             metadata; tell the author (`admin-gui renew`)"
         ));
     }
     if let Some(until) = status.certificate_until {

@@ -23,7 +23,8 @@ const WAY_BACK: &str = "nothing new is installed until it is repaired: stop the 
 pub struct Trust {
     held: Mutex<Option<Held>>,
     trouble: Shared<Option<String>>,
-    stale_since: Shared<Option<UnixTime>>,
+    /// When the first of the metadata expires.
+    fresh_until: Shared<Option<UnixTime>>,
     /// Delegated roles that the last refresh left out.
     lapses: Shared<Vec<Lapse>>,
     clock: Arc<FlooredClock>,
@@ -137,7 +138,7 @@ impl Trust {
         };
         let trust = Self {
             trouble: Shared::new(trouble),
-            stale_since: Shared::default(),
+            fresh_until: Shared::default(),
             lapses: Shared::default(),
             clock,
             held: Mutex::new(None),
@@ -161,13 +162,15 @@ impl Trust {
     /// Since when the metadata have been expired.
     #[must_use]
     pub fn stale_since(&self) -> Option<UnixTime> {
-        self.stale_since.get()
+        let now = self.clock.now().now;
+        self.fresh_until.get().filter(|until| *until <= now)
     }
 
     fn note(&self, state: &TrustedState) {
         // Whatever was verified raises the floor of the clock that TLS uses too.
         self.clock.set_floor(state.not_before().max(Some(crate::BUILT)));
-        self.stale_since.set(state.stale_since(self.clock.now().now));
+        // What expires first; that day may come without anything else to verify.
+        self.fresh_until.set(state.stale_since(UnixTime(i64::MAX)));
     }
 
     /// Gets the newest metadata and verifies them from the pinned root.

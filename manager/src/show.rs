@@ -44,7 +44,11 @@ pub(crate) fn show_status(status: &ManagerStatus) {
         }
     );
     if let Some(since) = status.stale_since {
-        println!("stale since  {since}: no new release is accepted until the repository has fresh metadata");
+        println!(
+            "stale since  {since}: what runs goes on, no new release is accepted until the repository has fresh metadata: \
+             it must run and be reached, and of what the author signs nothing may have expired (`admin-gui status`, \
+             `admin-gui renew`)"
+        );
     }
     println!(
         "devices      {} on the list, {} connected",

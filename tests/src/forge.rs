@@ -63,7 +63,7 @@ impl Forge {
             let der = certs::decrypt_key(&pem, PASSPHRASE).expect("the test's passphrase");
             Ed25519Signer::from_pkcs8(&der).expect("an ed25519 key")
         };
-        let now = now();
+        let now = site.now();
         let mut forge = Self {
             model: None,
             root_key: sealed("author/root-key.pem"),

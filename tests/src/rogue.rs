@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use http::{Method, StatusCode, header};
 use mtls::serve::{Connections, Limits, serve};
-use mtls::{ClientAuth, Credentials, HTTP_1_1, HTTP_2, SiteCa, SystemClock, server_config};
+use mtls::{ClientAuth, Credentials, HTTP_1_1, HTTP_2, SiteCa, server_config};
 use protocol::author::RelayedReport;
 use protocol::device::{Order, Refresh, ReportsTaken, Welcome};
 use protocol::{Event, Name, Report, Role, SignedReport};
@@ -101,16 +101,8 @@ impl Rogue {
         let own = Credentials::load(&at("tls.pem"), &at("tls-key.pem")).expect("the stolen certificate");
         let ca = SiteCa::load(&at("ca.pem")).expect("the site's authority");
         let name: Name = site.name().parse().expect("a name");
-        let config = server_config(
-            &own,
-            &ca,
-            &name,
-            auth,
-            accept,
-            &[HTTP_2, HTTP_1_1],
-            Arc::new(SystemClock),
-        )
-        .expect("a configuration");
+        let config = server_config(&own, &ca, &name, auth, accept, &[HTTP_2, HTTP_1_1], site.clock())
+            .expect("a configuration");
         let (tls, receiver) = watch::channel(Arc::new(config));
         let listener = TcpListener::bind(address)
             .await

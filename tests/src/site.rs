@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use mtls::Credentials;
 use protocol::author::Receipt;
 use protocol::control::{AddedDevice, DeviceRow, DeviceStatus, InstallEntry, ManagerStatus};
 use protocol::{Event, UpdateId};
+use tuf::UnixTime;
 
+use crate::clock::SiteClock;
 use crate::packages::put;
 use crate::process::{Output, Program, bin, run};
 use crate::secrets;
@@ -70,6 +73,8 @@ pub struct SiteOptions {
     pub log: Option<String>,
     /// Where to make the folder; a temporary one if none. It is removed at the end in any case.
     pub dir: Option<PathBuf>,
+    /// The clock of all its programs and devices; the machine's if none.
+    pub clock: Option<SiteClock>,
 }
 
 impl Default for SiteOptions {
@@ -81,6 +86,7 @@ impl Default for SiteOptions {
             events: true,
             dir: None,
             log: None,
+            clock: None,
         }
     }
 }
@@ -188,7 +194,32 @@ impl Site {
     /// The environment of the site's programs.
     fn env<'a>(&'a self, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
         let log = self.options.log.as_deref().map(|log| ("RUST_LOG", log));
-        log.into_iter().chain(more.iter().copied()).collect()
+        let own = log.into_iter().chain(self.clock_env());
+        own.chain(more.iter().copied()).collect()
+    }
+
+    /// The environment of whatever a person at this site starts.
+    #[must_use]
+    pub fn clock_env(&self) -> Vec<(&str, &str)> {
+        let clock = self.options.clock.iter().flat_map(SiteClock::env);
+        clock
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect()
+    }
+
+    /// The clock that its programs go by.
+    #[must_use]
+    pub fn clock(&self) -> Arc<dyn mtls::Clock> {
+        match &self.options.clock {
+            Some(clock) => Arc::new(clock.clone()),
+            None => Arc::new(mtls::SystemClock),
+        }
+    }
+
+    /// The time that its programs believe it to be.
+    #[must_use]
+    pub fn now(&self) -> UnixTime {
+        self.clock().now().now
     }
 
     /// Starts the repository and waits until it serves.
@@ -261,7 +292,7 @@ impl Site {
         } else {
             String::new()
         };
-        run(&bin("admin-gui"), &args, &input, &[]).await
+        run(&bin("admin-gui"), &args, &input, &self.clock_env()).await
     }
 
     /// Publishes a file or folder; the receipt and the author's steps come back as JSON.
@@ -284,14 +315,14 @@ impl Site {
     pub async fn repository<S: AsRef<str>>(&self, args: impl IntoIterator<Item = S>) -> Output {
         let mut args: Vec<String> = args.into_iter().map(|arg| arg.as_ref().to_owned()).collect();
         args.extend(["--dir".into(), self.path("repository").display().to_string()]);
-        run(&bin("repo-server"), &args, "", &[]).await
+        run(&bin("repo-server"), &args, "", &self.clock_env()).await
     }
 
     /// Runs `manager COMMAND … --dir SITE/manager`.
     pub async fn manager<S: AsRef<str>>(&self, args: impl IntoIterator<Item = S>, input: &str) -> Output {
         let mut args: Vec<String> = args.into_iter().map(|arg| arg.as_ref().to_owned()).collect();
         args.extend(["--dir".into(), self.path("manager").display().to_string()]);
-        run(&bin("manager"), &args, input, &[]).await
+        run(&bin("manager"), &args, input, &self.clock_env()).await
     }
 
     /// The manager's status.
@@ -349,6 +380,8 @@ impl Site {
     pub async fn enroll_in(&self, dir: PathBuf, name: &str) -> Agent {
         let code = self.add_device(name).await;
         let mut agent = Agent::new(dir, name);
+        let clock = self.options.clock.iter().flat_map(SiteClock::env).cloned();
+        agent.env.extend(clock);
         if let Some(log) = &self.options.log {
             agent.env.insert("RUST_LOG".into(), log.clone());
         }

@@ -69,7 +69,11 @@ pub(crate) struct Scene {
 
 impl Scene {
     pub(crate) async fn new() -> Self {
-        let site = Site::running(SiteOptions::default()).await;
+        Self::of(SiteOptions::default()).await
+    }
+
+    pub(crate) async fn of(options: SiteOptions) -> Self {
+        let site = Site::running(options).await;
         put(&site.path("bin/scp"), SCP.as_bytes(), 0o755);
         put(
             &site.path("credentials/drover-passphrase"),
@@ -112,12 +116,13 @@ impl Scene {
                 self.site.dir.display().to_string(),
                 self.site.path("credentials").display().to_string(),
             );
-            let env = [
+            let mut env = self.site.clock_env();
+            env.extend([
                 ("PATH", path.as_str()),
                 ("SITE", &home),
                 // As under systemd: the passphrase comes without a question.
                 ("CREDENTIALS_DIRECTORY", &credentials),
-            ];
+            ]);
             let output = run(Path::new("/bin/sh"), ["-e", "-c", &script], "", &env).await;
             assert_eq!(
                 output.code, 0,
@@ -128,7 +133,7 @@ impl Scene {
     }
 
     /// A release, on the device.
-    async fn update(&self, version: &str) {
+    pub(crate) async fn update(&self, version: &str) {
         let done = self.site.release(&app(self.work.path(), version)).await;
         let outcome = self.agent.watch().outcome("north", done.update).await;
         assert_eq!(outcome.0, Outcome::Committed, "{version}: {outcome:?}");
@@ -147,7 +152,9 @@ impl Scene {
     /// gateway nor device takes it, for this reason, and no byte of it is fetched.
     pub(crate) async fn is_refused(&mut self, forgery: Forgery, reason: &str) {
         let before = self.agent.processes("app");
-        self.site.stop_repository().await;
+        if self.site.repository.is_some() {
+            self.site.stop_repository().await;
+        }
         let rogue = Rogue::repository(&self.site).await;
         rogue.metadata(&forgery.set);
         let found: CheckResult = self.site.manager(["check-now", "--json"], "").await.ok().json();

@@ -18,6 +18,7 @@ mod keys_page;
 mod kills;
 mod kinds;
 mod life;
+mod lifetimes;
 mod link;
 mod metadata;
 mod offline;
