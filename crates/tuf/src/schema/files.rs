@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256, Sha512};
 
-use super::{positive, present};
+use super::{object, positive, present};
 use crate::{Digest, Error};
 
 /// One metadata file as its parent describes it.
@@ -74,8 +74,8 @@ pub struct TargetFile {
     pub length: u64,
     /// By algorithm; every known one must match and at least one must be known.
     pub hashes: Hashes,
-    /// What the author says about it; opaque here.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// What the author says about it: an object (specification, section 4.5), opaque here.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "object")]
     pub custom: Option<Value>,
 }
 

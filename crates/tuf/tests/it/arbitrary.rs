@@ -428,3 +428,30 @@ fn a_field_that_may_be_absent_must_not_be_null() {
         assert!(matches!(error, Error::Malformed { .. }), "{role}: {error}");
     }
 }
+
+#[test]
+fn what_an_author_says_of_a_target_is_an_object() {
+    for (custom, good) in [
+        (json!({}), true),
+        (json!({"a": [1]}), true),
+        (json!("1"), false),
+        (json!(["a"]), false),
+        (json!(1), false),
+        (Value::Null, false),
+    ] {
+        let mut repo = Repo::new();
+        repo.bend(&Role::Targets, |signed| {
+            signed["targets"]["app/1.0.0/app"]["custom"] = custom.clone();
+        });
+        let client = repo.client();
+        if good {
+            assert!(
+                repo.refreshed(client).target("app/1.0.0/app").is_some(),
+                "{custom}"
+            );
+            continue;
+        }
+        let (_, error) = repo.refused(client);
+        assert!(matches!(error, Error::Malformed { .. }), "{custom}: {error}");
+    }
+}
