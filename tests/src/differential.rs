@@ -1,4 +1,4 @@
-//! Repositories and mutants of them, each with our verdict, for another implementation to judge
+//! Repositories and mutants of them, each with our verdict, for other implementations to judge
 //! (`scripts/differential`): what it refuses we must refuse.
 
 use std::collections::BTreeMap;

@@ -1,5 +1,5 @@
 //! Repositories made by our editors and mutants of them, one a line as JSON, each with our verdict: what
-//! `scripts/differential` gives to python-tuf.
+//! `scripts/differential` gives to python-tuf and tough.
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};

@@ -198,7 +198,7 @@ async fn the_conformance_client_downloads_by_either_hash_and_refuses_other_bytes
     }
 }
 
-/// What `scripts/differential` gives to python-tuf, which is not there in CI.
+/// What `scripts/differential` gives to python-tuf and tough, which are not there in CI.
 #[test]
 fn every_shape_is_accepted_and_mutants_are_judged() {
     for plan in plans() {
