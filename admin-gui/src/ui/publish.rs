@@ -339,22 +339,24 @@ impl Publish {
         heading(ui, &words.say_yourself, |_| ());
         ui.label(RichText::new(&words.say_yourself_hint).small().weak());
         let mut enter = false;
-        Grid::new("typed").spacing([space::L, space::XS]).show(ui, |ui| {
-            for (word, text) in [
-                (&words.app_name, &mut self.component),
-                (&words.version, &mut self.version),
-                (&words.description, &mut self.description),
-            ] {
-                let name = ui.label(word);
-                let field = TextEdit::singleline(text)
-                    .char_limit(WINDOW_FIELD)
-                    .desired_width(280.0);
-                // A cell of its own has the room that the field wants.
-                let field = ui.horizontal(|ui| ui.add(field)).inner.labelled_by(name.id);
-                enter |= entered(ui, &self.turn.give(field));
-                ui.end_row();
-            }
-        });
+        Grid::new("typed")
+            .num_columns(2)
+            .spacing([space::L, space::XS])
+            .show(ui, |ui| {
+                for (word, text) in [
+                    (&words.app_name, &mut self.component),
+                    (&words.version, &mut self.version),
+                    (&words.description, &mut self.description),
+                ] {
+                    let name = ui.label(word);
+                    let field = TextEdit::singleline(text)
+                        .char_limit(WINDOW_FIELD)
+                        .desired_width(280.0);
+                    let field = ui.add(field).labelled_by(name.id);
+                    enter |= entered(ui, &self.turn.give(field));
+                    ui.end_row();
+                }
+            });
         let again = ui.button(&words.check_again).clicked();
         (again || enter).then_some(Wish::Check)
     }
