@@ -9,8 +9,8 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use mtls::EXPORTER_LENGTH;
 use mtls::dial::{DialError, dial};
+use mtls::{EXPORTER_LENGTH, Refusal};
 use rustls::ClientConfig;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
@@ -30,7 +30,10 @@ pub enum HttpError {
     Dial(#[from] DialError),
     /// The connection broke.
     #[error("the connection to the manager broke")]
-    Broken(#[from] hyper::Error),
+    Broken(#[source] hyper::Error),
+    /// The manager ended the connection when it saw our certificate: in TLS 1.3 its first answer says so.
+    #[error("no connection to the manager, because of a certificate")]
+    Refused(#[source] Refusal),
     /// No answer in time.
     #[error("the manager did not answer within {0} seconds")]
     Slow(u64),
@@ -40,6 +43,15 @@ pub enum HttpError {
     /// A request that cannot be written down.
     #[error("the request cannot be made")]
     Request(#[from] http::Error),
+}
+
+impl From<hyper::Error> for HttpError {
+    fn from(source: hyper::Error) -> Self {
+        match Refusal::find(&source) {
+            Some(refusal @ Refusal::ByPeer(_)) => Self::Refused(refusal),
+            _ => Self::Broken(source),
+        }
+    }
 }
 
 /// Dials one address and keeps what it dialled.
@@ -195,7 +207,7 @@ impl Pool {
                     });
                 }
                 // The manager may just have closed it: nothing was lost, a new one is dialled.
-                Err(HttpError::Broken(_)) => {}
+                Err(HttpError::Broken(_) | HttpError::Refused(_)) => {}
                 Err(other) => return Err(other),
             }
         }

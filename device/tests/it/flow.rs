@@ -379,7 +379,7 @@ async fn a_manager_whose_clock_was_ahead_does_not_end_the_usual_renewal() {
     let agent = site.agent().await;
     wait_for("the manager's refusal", || {
         let problem = agent.hub.link.with(|link| link.problem.clone());
-        problem.contains("xpired").then_some(())
+        problem.contains("our certificate has expired").then_some(())
     })
     .await;
     site.manager.clock.0.store(0, Ordering::Relaxed);
