@@ -154,6 +154,7 @@ fn assemble(layout: Layout, world: World) -> anyhow::Result<(Hub, Progress)> {
         log: InstallLog::new(&world.files, &layout),
         bus,
         hello_due: Notify::new(),
+        hellos: Shared::default(),
         listening: Notify::new(),
         link: Shared::new(Link::default()),
         shutdown: CancellationToken::new(),

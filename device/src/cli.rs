@@ -2,6 +2,7 @@
 
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -22,7 +23,8 @@ use crate::agent::Agent;
 use crate::ask::{self, Source};
 use crate::enroll::{Anchor, Joining, enroll};
 use crate::layout::Layout;
-use crate::limits::DISK_THREADS;
+use crate::limits::{DISK_THREADS, ONCE_LIMIT};
+use crate::once::{self, Applied, Bounds};
 use crate::records::InstallLog;
 use crate::supervise::output::{self, COPY_OUTPUT};
 use crate::world::World;
@@ -59,6 +61,13 @@ enum Command {
     Enroll(EnrollArgs),
     /// Runs the agent: starts what is installed, then looks for the manager.
     Run(Dir),
+    /// One bounded run in the place of `run`: finishes or undoes what was under way, takes what the manager has ordered,
+    /// sees it through its probation, reports, ends. What is installed runs on.
+    ///
+    /// Exit codes: 0 nothing to do, 10 committed, 11 refused, 12 rolled back, 13 failed, 14 not finished within
+    /// --limit (the next run goes on), 15 no answer of the manager within 60 seconds; 1 it could not be tried at all.
+    /// Of several orders the largest counts.
+    Apply(ApplyArgs),
     /// What this device runs and how it is connected.
     Status(Shown),
     /// The install record.
@@ -105,6 +114,18 @@ enum Command {
         #[arg(long)]
         danger_forget_floors: bool,
     },
+}
+
+#[derive(Debug, Args)]
+struct ApplyArgs {
+    #[command(flatten)]
+    shown: Shown,
+    /// Take what is ordered now and end; `device run` goes on.
+    #[arg(long, required = true)]
+    once: bool,
+    /// Seconds that it may take at most.
+    #[arg(long, value_name = "SECONDS", default_value_t = ONCE_LIMIT.as_secs(), value_parser = clap::value_parser!(u64).range(1..=7 * 86_400))]
+    limit: u64,
 }
 
 #[derive(Debug, Args)]
@@ -177,18 +198,19 @@ struct AnchorArgs {
 ///
 /// # Errors
 /// What a person should read, with its causes.
-pub fn run(cli: Cli) -> anyhow::Result<()> {
+pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     // A process for each program: no log, no threads.
     if let Command::CopyOutput { file } = &cli.command {
-        return output::copy(file).context("cannot copy a program's output");
+        output::copy(file).context("cannot copy a program's output")?;
+        return Ok(ExitCode::SUCCESS);
     }
     start_log(cli.log);
     // A window waits for its person, not for a runtime.
     #[cfg(feature = "gui")]
     if let Command::Window(args) = &cli.command {
-        return window(args);
+        return window(args).map(|()| ExitCode::SUCCESS);
     }
-    if matches!(&cli.command, Command::Run(_)) {
+    if matches!(&cli.command, Command::Run(_) | Command::Apply(_)) {
         frugally();
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -198,7 +220,10 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         .thread_stack_size(512 << 10)
         .build()
         .context("cannot start the runtime")?;
-    runtime.block_on(command(cli.command))
+    match cli.command {
+        Command::Apply(args) => runtime.block_on(apply(&args)),
+        other => runtime.block_on(command(other)).map(|()| ExitCode::SUCCESS),
+    }
 }
 
 /// glibc keeps a pool of freed memory for each thread that has ever worked, which a device has no room for, and is told
@@ -252,6 +277,8 @@ async fn command(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Enroll(args) => join(args).await,
         Command::Run(dir) => serve(&dir.dir).await,
+        // It has an exit code of its own.
+        Command::Apply(args) => apply(&args).await.map(drop),
         Command::Status(shown) => {
             let status: DeviceStatus = call(&shown, &DeviceRequest::Status).await?;
             print(&shown, &status, status_text)
@@ -357,6 +384,26 @@ async fn serve(dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+async fn apply(args: &ApplyArgs) -> anyhow::Result<ExitCode> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
+    let agent = Agent::start(Layout::new(&args.shown.dir.dir)?, World::system()).await?;
+    let bounds = Bounds {
+        whole: Duration::from_secs(args.limit),
+        ..Bounds::default()
+    };
+    let applied = tokio::select! {
+        applied = once::apply(&agent.hub, bounds) => Some(applied),
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+    };
+    // The programs run on.
+    agent.cut_off().await;
+    let applied = applied.context("interrupted: the next run goes on")?;
+    print(&args.shown, &applied, applied_text)?;
+    Ok(ExitCode::from(applied.result.exit_code()))
+}
+
 async fn connect(shown: &Shown) -> anyhow::Result<Client> {
     let layout = Layout::new(&shown.dir.dir)?;
     Ok(Client::connect(&layout.control(), "the device agent").await?)
@@ -445,6 +492,36 @@ fn status_text(status: &DeviceStatus) -> String {
             line.push_str(&format!("  {} failed before", state.bad.len()));
         }
         lines.push(line);
+    }
+    lines.join("\n") + "\n"
+}
+
+fn applied_text(applied: &Applied) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for end in &applied.ended {
+        let reason = end
+            .reason
+            .as_ref()
+            .map_or_else(String::new, |reason| format!(": {reason}"));
+        lines.push(format!(
+            "{} {} {}{reason}",
+            end.component, end.version, end.outcome
+        ));
+    }
+    for component in &applied.failing {
+        lines.push(format!("{component} does not run: see output/{component}.log"));
+    }
+    match applied.result {
+        once::Result::NothingToDo => lines.push("nothing to do".into()),
+        once::Result::Unfinished => lines.push("the time is over: the next run goes on".into()),
+        once::Result::NoAnswer => lines.push(format!("the manager does not answer: {}", applied.connection)),
+        _ => {}
+    }
+    if applied.waiting_reports > 0 {
+        lines.push(format!(
+            "reports that wait for the manager: {}",
+            applied.waiting_reports
+        ));
     }
     lines.join("\n") + "\n"
 }

@@ -58,6 +58,8 @@ pub struct Hub {
     pub log: InstallLog,
     /// Rung when a hello is due before its time.
     pub hello_due: Notify,
+    /// How often the manager was asked and has answered.
+    pub(crate) hellos: Shared<Hellos>,
     /// Rung once, when the control socket is open or cannot be opened for now.
     pub listening: Notify,
     /// How the connection is.
@@ -98,6 +100,15 @@ pub struct Link {
     pub up: bool,
     /// What is wrong, if anything.
     pub problem: String,
+}
+
+/// Hellos, counted from 1; 0: none yet.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Hellos {
+    /// The newest that was said.
+    pub(crate) asked: u64,
+    /// The newest that was answered, its orders handed to their components.
+    pub(crate) answered: u64,
 }
 
 /// What is shown of a component.

@@ -30,6 +30,7 @@ pub mod link;
 pub mod machine;
 pub mod machine_info;
 pub mod manager;
+pub mod once;
 pub mod order;
 pub mod prepare;
 pub mod random;

@@ -69,6 +69,15 @@ pub const RETRY_BASE: Duration = Duration::from_secs(5);
 /// Largest upper bound of it.
 pub const RETRY_CAP: Duration = Duration::from_secs(900);
 
+/// How long `device apply --once` waits for an answer of the manager: a slow radio link has shaken hands by then, twice.
+pub const ONCE_ANSWER: Duration = Duration::from_secs(60);
+/// How long it takes at most, if it is not told otherwise.
+pub const ONCE_LIMIT: Duration = Duration::from_secs(3600);
+/// How long it waits for its reports to be taken.
+pub const ONCE_REPORTS: Duration = Duration::from_secs(15);
+/// Pause between two of its looks at what is under way.
+pub const ONCE_LOOK: Duration = Duration::from_millis(20);
+
 /// Events kept for who starts to watch.
 pub const KEPT_EVENTS: usize = 256;
 /// Events that a slow watcher may lag behind before it loses some.

@@ -100,10 +100,15 @@ fn ended(why: &str) -> ManagerError {
 }
 
 async fn hello(hub: &Arc<Hub>) -> Result<Welcome, ManagerError> {
+    let number = hub.hellos.with(|hellos| {
+        hellos.asked += 1;
+        hellos.asked
+    });
     let welcome = hub.manager.hello(&hub.hello()).await?;
     for order in &welcome.orders {
         hub.take_order(order.clone()).await;
     }
+    hub.hellos.with(|hellos| hellos.answered = number);
     notice(hub, welcome.refresh);
     Ok(welcome)
 }

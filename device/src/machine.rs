@@ -164,6 +164,8 @@ pub enum Happening {
     },
     /// A person does not want the new one, while it still proves itself.
     TakenBack,
+    /// The agent ends in good order before the release is here.
+    PutOff,
     /// The report is in the queue.
     Reported,
     /// The agent has started and read the slot.
@@ -243,6 +245,12 @@ pub fn step(mut slot: Slot, happening: Happening) -> Stepped {
                 remember_bad(&mut slot, &reason);
             }
             Ok(end(slot, Outcome::Failed, Some(reason), vec![A::Report]))
+        }
+        // Unlike after a crash nothing speaks against the release: its order comes again.
+        (Life::Preparing, H::PutOff) => {
+            slot.life = Life::Idle;
+            slot.attempt = None;
+            Ok((slot, vec![]))
         }
         (Life::Staged, H::Cleared) => {
             slot.life = Life::Switching;
@@ -529,6 +537,7 @@ impl Happening {
             Self::Passed => "the end of probation",
             Self::Unhealthy { .. } => "a failed health check",
             Self::TakenBack => "a roll back by hand on probation",
+            Self::PutOff => "an orderly end",
             Self::Reported => "a queued report",
             Self::Restarted => "a restart",
             Self::Released => "a release of the hold",

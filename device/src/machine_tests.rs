@@ -86,6 +86,7 @@ fn every_happening() -> Vec<Happening> {
         Happening::Passed,
         Happening::Unhealthy { reason: reason() },
         Happening::TakenBack,
+        Happening::PutOff,
         Happening::Reported,
         Happening::Restarted,
         Happening::Released,
@@ -107,7 +108,7 @@ fn only_what_fits_a_life_is_accepted() {
         accepted,
         [
             "idle: an order, a roll back by hand, a restart, a release of the hold",
-            "preparing: the end of preparing, a failure to prepare, a restart",
+            "preparing: the end of preparing, a failure to prepare, an orderly end, a restart",
             "staged: a clearance, a refused clearance, a restart",
             "switching: a refused clearance, the end of the old version, a restart",
             "trying: the end of probation, a failed health check, a roll back by hand on probation, a restart",

@@ -6,7 +6,7 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     match device::cli::run(device::cli::Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("device: {error:#}");
             ExitCode::FAILURE

@@ -152,6 +152,12 @@ impl Outbox {
         self.state.with(|state| state.counter)
     }
 
+    /// How many reports no manager has taken yet.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.state.with(|state| state.waiting.len())
+    }
+
     /// Signs a report and keeps it; actor, counter are set here.
     ///
     /// # Errors

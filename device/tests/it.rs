@@ -15,6 +15,8 @@ mod busy;
 mod crash;
 #[path = "it/flow.rs"]
 mod flow;
+#[path = "it/once.rs"]
+mod once;
 #[path = "it/output.rs"]
 mod output;
 #[path = "it/programs.rs"]

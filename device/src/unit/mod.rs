@@ -43,6 +43,10 @@ pub enum Command {
     RollBack(Reply),
     /// A person lifts the hold and forgives what failed.
     Release(Reply),
+    /// Whether nothing is under way, asked by who waits for that.
+    AtRest(oneshot::Sender<bool>),
+    /// The agent is about to end: what is being prepared waits for the next one. Answered when that is written down.
+    PutOff(oneshot::Sender<()>),
 }
 
 /// Where a person's request is answered.
@@ -167,8 +171,17 @@ impl Unit {
                 Turn::Shutdown | Turn::Command(None) => break,
             }
         }
-        self.job = None;
+        self.put_off().await?;
         self.stop_program().await;
+        Ok(())
+    }
+
+    /// An end in good order is not held against what was being prepared.
+    async fn put_off(&mut self) -> Result<(), CutOff> {
+        self.job = None;
+        if self.slot.life == Life::Preparing {
+            self.happen(Happening::PutOff).await?;
+        }
         Ok(())
     }
 
@@ -208,6 +221,18 @@ impl Unit {
             Command::RollBack(reply) => {
                 let done = self.roll_back_by_hand().await?;
                 reply.send(done).ok();
+                Ok(())
+            }
+            Command::AtRest(reply) => {
+                // An end that cannot be written down is tried again, by the next agent too.
+                let ended = matches!(self.slot.life, Life::Ended(_)) && self.mend_at.is_some();
+                let idle = self.slot.life == Life::Idle && self.job.is_none();
+                reply.send(idle || ended).ok();
+                Ok(())
+            }
+            Command::PutOff(reply) => {
+                self.put_off().await?;
+                reply.send(()).ok();
                 Ok(())
             }
             Command::Release(reply) if self.slot.life == Life::Preparing => {

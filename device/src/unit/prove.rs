@@ -105,6 +105,8 @@ pub(super) fn turn_away(command: Command, message: String) {
         Command::RollBack(reply) | Command::Release(reply) => {
             reply.send(Err(problem("busy", message))).ok();
         }
+        Command::AtRest(reply) => drop(reply.send(false)),
+        Command::PutOff(reply) => drop(reply.send(())),
         Command::Order(_) | Command::Judged(..) | Command::Prepared(..) => {}
     }
 }
