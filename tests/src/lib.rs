@@ -9,6 +9,7 @@
 pub mod authored;
 pub mod client;
 pub mod clock;
+pub mod crash;
 pub mod differential;
 pub mod draws;
 pub mod follow;

@@ -7,6 +7,7 @@
 mod attacks;
 mod clocks;
 mod conformance;
+mod crashes;
 mod demo;
 mod documents;
 mod faults;
