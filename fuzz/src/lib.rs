@@ -2,6 +2,7 @@
 //!
 //! A target fails by a panic: one in the code under test, or one here because an answer is not what it must be.
 pub mod control_frames;
+pub mod device_state;
 mod edits;
 pub mod manifest;
 pub mod messages;
