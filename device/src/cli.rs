@@ -513,7 +513,7 @@ fn applied_text(applied: &Applied) -> String {
     }
     match applied.result {
         once::Result::NothingToDo => lines.push("nothing to do".into()),
-        once::Result::Unfinished => lines.push("the time is over: the next run goes on".into()),
+        once::Result::Unfinished => lines.push("not finished: the next run goes on".into()),
         once::Result::NoAnswer => lines.push(format!("the manager does not answer: {}", applied.connection)),
         _ => {}
     }

@@ -76,6 +76,8 @@ pub async fn enroll(layout: &Layout, world: &World, request: Joining) -> anyhow:
     };
     ensure_same_author(layout, world, &request.anchor, given_root.as_deref())?;
     ensure_room(layout)?;
+    let written_by_hand = layout.settings().exists();
+    let settings = settings_before(layout)?;
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).context("cannot make a key")?;
     let key_pem = Zeroizing::new(key.serialize_pem());
     let enrolled = join(&request, &key, world).await?;
@@ -83,8 +85,7 @@ pub async fn enroll(layout: &Layout, world: &World, request: Joining) -> anyhow:
 
     world.files.create_dir(layout.root(), 0o755)?;
     write_identity(layout, world, &enrolled, &key_pem)?;
-    let written_by_hand = layout.settings().exists();
-    let settings = write_settings(layout, &request, &enrolled)?;
+    let settings = write_settings(layout, settings, &request, &enrolled)?;
     let anchored = anchor(
         layout,
         world,
@@ -232,12 +233,27 @@ fn write_identity(layout: &Layout, world: &World, enrolled: &Enrolled, key_pem: 
     Ok(())
 }
 
-fn write_settings(layout: &Layout, request: &Joining, enrolled: &Enrolled) -> anyhow::Result<Settings> {
-    let mut settings = if layout.settings().exists() {
-        Settings::load(&layout.settings())?
-    } else {
-        Settings::new(String::new())
-    };
+/// Those that are there; they may say what this device must not run, so damaged ones are not begun anew unasked.
+fn settings_before(layout: &Layout) -> anyhow::Result<Settings> {
+    let path = layout.settings();
+    if !path.exists() {
+        return Ok(Settings::new(String::new()));
+    }
+    Settings::load(&path).with_context(|| {
+        format!(
+            "nothing was sent: put {} right, or remove it to begin with the settings of a new device, and enrol again with \
+             the same code",
+            path.display()
+        )
+    })
+}
+
+fn write_settings(
+    layout: &Layout,
+    mut settings: Settings,
+    request: &Joining,
+    enrolled: &Enrolled,
+) -> anyhow::Result<Settings> {
     settings.manager = reachable(&enrolled.manager, &request.code.address)?;
     settings.joining = Some(request.code.address.clone());
     if !request.components.is_empty() {

@@ -18,6 +18,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::hub::Hub;
 use crate::limits::{ONCE_ANSWER, ONCE_LIMIT, ONCE_LOOK, ONCE_REPORTS};
+use crate::machine::Life;
 use crate::unit::Command;
 
 /// How long such a run waits, and for what.
@@ -197,6 +198,10 @@ pub async fn apply(hub: &Arc<Hub>, bounds: Bounds) -> Applied {
         Err(_) => Some(Result::Unfinished),
     };
     let worst = ended.iter().map(|end| Result::from(end.outcome)).chain(unsettled);
+    // What could not be written down yet; the next run tries again.
+    let open = hub.generation.get().components;
+    let open = open.values().any(|slot| slot.life != Life::Idle);
+    let worst = worst.chain(open.then_some(Result::Unfinished));
     let worst = worst.chain((!failing.is_empty()).then_some(Result::Failed));
     Applied {
         result: worst.max().unwrap_or(Result::NothingToDo),

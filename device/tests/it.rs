@@ -13,6 +13,8 @@
 mod busy;
 #[path = "it/crash.rs"]
 mod crash;
+#[path = "it/floor.rs"]
+mod floor;
 #[path = "it/flow.rs"]
 mod flow;
 #[path = "it/once.rs"]

@@ -8,13 +8,14 @@ use tokio::task::spawn_blocking;
 
 use super::Unit;
 use crate::backoff::BackOff;
+use crate::bus::Teller;
 use crate::hub::Tried;
 use crate::limits::{RESTART_BASE, RESTART_CAP};
-use crate::machine::{Action, Attempt, Cause, Happening, Life, step};
+use crate::machine::{Action, Attempt, Cause, Ended, Happening, Life, step};
 use crate::order::misfit;
 use crate::prepare::{misfit_here, surroundings};
 use crate::stage;
-use crate::trust::chain;
+use crate::trust::{TrustFault, chain};
 use crate::world::{CutOff, Point};
 
 impl Unit {
@@ -46,6 +47,10 @@ impl Unit {
                 self.mend_later();
             }
             self.slot = slot;
+            // Only now: an order that comes while the end is being written down is not taken.
+            if self.slot.life == Life::Idle && std::mem::take(&mut self.hello_due) {
+                self.hub.hello_due.notify_one();
+            }
             for action in actions {
                 if let Some(happening) = self.act(action).await? {
                     next = Some(happening);
@@ -91,7 +96,8 @@ impl Unit {
                 let proved = self.prove().await;
                 return Ok(proved);
             }
-            Action::RaiseFloor => self.raise_floor().await,
+            // Where it is not on disk, the report's end waits for it.
+            Action::RaiseFloor => drop(self.raise_floor().await),
             Action::Report => return Ok(self.report_end().await),
             Action::Collect => self.collect().await,
         }
@@ -212,57 +218,70 @@ impl Unit {
         }
     }
 
-    async fn raise_floor(&mut self) {
-        let Some(current) = &self.slot.current else { return };
-        if let Err(fault) = self
+    /// Whether it is on disk, or need not be: where the trusted state is damaged, its repair raises it.
+    async fn raise_floor(&mut self) -> bool {
+        let Some(current) = &self.slot.current else {
+            return true;
+        };
+        let raised = self
             .hub
             .trust
             .raise_floor(self.component.as_str(), current.counter)
-            .await
-        {
-            tracing::warn!(target: "drover", error = %chain(&fault), "the release floor is not yet on disk");
-        }
+            .await;
+        let Err(fault) = raised else { return true };
+        tracing::warn!(target: "drover", error = %chain(&fault), "the release floor is not yet on disk");
+        !matches!(fault, TrustFault::Keep(_))
     }
 
-    /// Tells, records and reports how the attempt ended; none if the report must be tried again.
+    /// Tells how the attempt ended, holds it open until the floor of what was committed is on disk, records and reports
+    /// it; none if something must be tried again.
     pub(super) async fn report_end(&mut self) -> Option<Happening> {
         let Life::Ended(ended) = self.slot.life.clone() else {
             return None;
         };
         self.show_resting();
-        let (Some(attempt), Some(teller)) = (self.slot.attempt.clone(), self.teller.clone()) else {
-            return Some(Happening::Reported);
-        };
-        let line = if std::mem::replace(&mut self.told_end, true) {
-            None
-        } else {
-            self.tell_end(&attempt, &ended.outcome, ended.reason.as_deref());
-            Some(Tried {
-                component: self.component.clone(),
-                version: attempt.to.version.clone(),
-                from: attempt.from.as_ref().map(|from| from.version.clone()),
-                digest: attempt.to.digest,
-            })
-        };
+        let reported = (self.slot.attempt.clone(), self.teller.clone());
+        if let (Some(attempt), Some(_)) = &reported
+            && !std::mem::replace(&mut self.told_end, true)
+        {
+            self.tell_end(attempt, &ended.outcome, ended.reason.as_deref());
+            self.line_due = true;
+        }
+        if ended.outcome == Outcome::Committed && !self.raise_floor().await {
+            self.mend_later();
+            return None;
+        }
+        if let (Some(attempt), Some(teller)) = &reported
+            && !self.report_attempt(attempt, &ended, teller).await
+        {
+            self.mend_later();
+            return None;
+        }
+        Some(Happening::Reported)
+    }
+
+    /// Whether the report is in the queue.
+    async fn report_attempt(&mut self, attempt: &Attempt, ended: &Ended, teller: &Teller) -> bool {
+        let line = std::mem::take(&mut self.line_due).then(|| Tried {
+            component: self.component.clone(),
+            version: attempt.to.version.clone(),
+            from: attempt.from.as_ref().map(|from| from.version.clone()),
+            digest: attempt.to.digest,
+        });
         let end = (attempt.update, ended.outcome, ended.reason.clone());
-        match self.hub.write_down(line, end, &teller).await {
-            Ok(_) => {
-                self.teller = None;
-                match ended.outcome {
-                    Outcome::Failed if attempt.cause == Cause::Order => self.retry_later(attempt.update),
-                    _ => {
-                        self.retry_wait.reset();
-                        self.hub.hello_due.notify_one();
-                    }
-                }
-                Some(Happening::Reported)
-            }
-            Err(error) => {
-                tracing::warn!(target: "drover", error = %chain(&error), "the report cannot be kept, it is tried again");
-                self.mend_later();
-                None
+        if let Err(error) = self.hub.write_down(line, end, teller).await {
+            tracing::warn!(target: "drover", error = %chain(&error), "the report cannot be kept, it is tried again");
+            return false;
+        }
+        self.teller = None;
+        match ended.outcome {
+            Outcome::Failed if attempt.cause == Cause::Order => self.retry_later(attempt.update),
+            _ => {
+                self.retry_wait.reset();
+                self.hello_due = true;
             }
         }
+        true
     }
 
     fn tell_end(&self, attempt: &Attempt, outcome: &Outcome, reason: Option<&str>) {

@@ -75,6 +75,10 @@ pub struct Unit {
     /// Something could not be written or reported; when to try again.
     mend_at: Option<Instant>,
     told_end: bool,
+    /// The install record has no line of that end yet.
+    line_due: bool,
+    /// The manager is to be asked what comes next, once nothing is under way.
+    hello_due: bool,
     /// Who rolled back a version on probation; answered when that is done.
     took_back: Option<Reply>,
     /// The update that failed here last, and when it may be tried again.
@@ -139,6 +143,8 @@ impl Unit {
             restart_at: None,
             mend_at: None,
             told_end: false,
+            line_due: false,
+            hello_due: false,
             took_back: None,
             retry: None,
             retry_wait: BackOff::new(RETRY_BASE, RETRY_CAP),

@@ -459,6 +459,35 @@ async fn a_device_that_enrols_anew_goes_on_reporting() {
 }
 
 #[tokio::test]
+async fn settings_that_cannot_be_read_are_told_before_the_code_is_used() {
+    let site = Site::new().await;
+    let layout = site.enrolled().await;
+    let key = std::fs::read(layout.key()).unwrap();
+    let joining = || device::enroll::Joining {
+        again: true,
+        ..site.joining(Anchor::File(site.root_file()))
+    };
+    for damaged in ["", "manager = ", "\u{1}"] {
+        std::fs::write(layout.settings(), damaged).unwrap();
+        let error = enroll(&layout, &World::system(), joining()).await.unwrap_err();
+        assert!(
+            error.to_string().starts_with("nothing was sent: put "),
+            "{error:#}"
+        );
+        assert_eq!(
+            std::fs::read(layout.key()).unwrap(),
+            key,
+            "the identity is as it was"
+        );
+    }
+    // The way out that is named works.
+    std::fs::remove_file(layout.settings()).unwrap();
+    enroll(&layout, &World::system(), joining()).await.unwrap();
+    assert_ne!(std::fs::read(layout.key()).unwrap(), key);
+    site.agent().await.stop().await;
+}
+
+#[tokio::test]
 async fn trusting_the_gateway_does_not_keep_another_trust_in_silence() {
     let site = Site::new().await;
     let layout = site.enrolled().await;

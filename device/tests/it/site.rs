@@ -282,6 +282,12 @@ impl Site {
         let first = script("1.0.0", 1);
         self.publish(&first, &crate::repository::good("1.0.0"), None);
         self.ends_with(&first, Outcome::Committed).await;
+        // The report is here before its end is written down there.
+        wait_for("rest", || {
+            let slot = agent.hub.generation.slot(&component());
+            (slot.life == device::machine::Life::Idle).then_some(())
+        })
+        .await;
         (agent, first)
     }
 

@@ -191,6 +191,7 @@ async fn way_back(rig: &mut Rig, file: &Path, release: Release, before: &Before,
         .into_owned();
     let root = rig.site.path("author/root.json").display().to_string();
     let dir = rig.device.dir.display().to_string();
+    let path_exists = rig.device.dir.join(file).exists();
     let helped = match first.as_str() {
         "trust" => {
             let words = ["repair-trust", "--root", &root, "--dir", &dir];
@@ -206,6 +207,9 @@ async fn way_back(rig: &mut Rig, file: &Path, release: Release, before: &Before,
                 .await
                 .ok()
                 .json();
+            if first == "device.toml" && path_exists {
+                std::fs::remove_file(rig.device.dir.join(file)).expect("it is there");
+            }
             let typed = format!("{}\n{PASSWORD}\n", code.code.reveal());
             let words = ["enroll", "--again", "--stdin", "--root", &root, "--dir", &dir];
             command(&bin("device"), words, &typed, &[]).await

@@ -411,7 +411,9 @@ fn inode(path: &Path) -> u64 {
 
 fn last_line(text: &str) -> String {
     let panicked = text.lines().find(|line| line.contains("panicked"));
-    let line = panicked.or_else(|| text.lines().last()).unwrap_or_default();
+    let line = panicked
+        .or_else(|| text.lines().rfind(|line| !line.trim().is_empty()))
+        .unwrap_or_default();
     line.chars().take(300).collect()
 }
 
