@@ -123,6 +123,23 @@ impl Disk {
         last
     }
 
+    /// After a cut. While the last process of the device's namespace is ending, the kernel still has the disk that was
+    /// shut down, and gives that one again: what is mounted has to take a file.
+    async fn mount_again(&self) -> Result<(), String> {
+        let probe = self.folder.join("probe").display().to_string();
+        let mut last = Ok(());
+        for _ in 0..UNMOUNTS {
+            self.unmount().await?;
+            self.mount().await?;
+            last = shell(&["touch", &probe]).await;
+            if last.is_ok() {
+                break;
+            }
+            tokio::time::sleep(UNMOUNT_PAUSE).await;
+        }
+        last
+    }
+
     async fn shut_down(&self) -> Result<(), String> {
         shell(&["perl", "-e", SHUT_DOWN, &self.folder.display().to_string()]).await
     }
@@ -154,8 +171,7 @@ async fn possible(kind: &'static str) -> Result<(), String> {
     .await?;
     let disk = Disk::new(kind).await?;
     disk.shut_down().await?;
-    disk.unmount().await?;
-    disk.mount().await?;
+    disk.mount_again().await?;
     disk.unmount().await
 }
 
@@ -221,10 +237,7 @@ async fn cut(rig: &mut Rig, disk: &Disk, good: bool, delay: Duration) -> Trial {
         device.kill().await;
     };
     let release = rig.interrupt(good, delay, cut).await;
-    disk.unmount()
-        .await
-        .expect("nothing of the device outlives the cut");
-    disk.mount().await.expect("a journal makes the disk whole");
+    disk.mount_again().await.expect("a journal makes the disk whole");
     let mut trial = Trial::at(rig.place(release, &before));
     rig.hold(release, &before, &mut trial);
     start(&mut rig.device).await;
