@@ -334,11 +334,13 @@ impl Draft {
         };
         draft.length = counted.hasher.length();
         draft.digest = counted.hasher.finish();
-        let program = path.join("payload").join(packed.manifest.run.program.as_str());
-        draft.look_at_program(&read_head(&program).map_err(|source| DraftError::Read {
-            path: program,
-            source,
-        })?);
+        if let Some(run) = &packed.manifest.run {
+            let program = path.join("payload").join(run.program.as_str());
+            draft.look_at_program(&read_head(&program).map_err(|source| DraftError::Read {
+                path: program,
+                source,
+            })?);
+        }
         let Manifest {
             component, version, ..
         } = &packed.manifest;

@@ -6,8 +6,8 @@
 use std::path::Path;
 
 use release::{
-    Arch, Component, Form, Health, How, Kind, Manifest, Nature, PackedFile, Policy, Requires, Run, State,
-    Version,
+    Arch, Component, Form, Health, How, Kind, Manifest, ModuleName, Nature, PackedFile, Policy, Requires,
+    Run, State, Version,
 };
 use serde::Serialize;
 use tuf::Digest;
@@ -52,14 +52,9 @@ pub struct Inspection {
 pub struct Said {
     /// How it is installed.
     pub kind: Kind,
-    /// How it runs.
-    pub run: Run,
-    /// How one knows that it is well.
-    pub health: Health,
-    /// Seconds to the first healthy answer.
-    pub start_seconds: u32,
-    /// Seconds it must then stay healthy.
-    pub probation_seconds: u32,
+    /// How an application runs and is watched; none: a module installs it.
+    #[serde(flatten)]
+    pub program: Option<Program>,
     /// Hardware it fits; empty: any.
     pub hardware: Vec<String>,
     /// What it needs of a device.
@@ -70,6 +65,19 @@ pub struct Said {
     pub nature: Option<Nature>,
     /// When it may be activated.
     pub policy: Policy,
+}
+
+/// How an application runs and is watched.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Program {
+    /// How it runs.
+    pub run: Run,
+    /// How one knows that it is well.
+    pub health: Health,
+    /// Seconds to the first healthy answer.
+    pub start_seconds: u32,
+    /// Seconds it must then stay healthy.
+    pub probation_seconds: u32,
 }
 
 impl Inspection {
@@ -112,11 +120,13 @@ pub fn inspect(path: &Path, options: &Options) -> Result<Inspection, DraftError>
 impl Said {
     fn of(manifest: &Manifest) -> Self {
         Self {
-            kind: manifest.kind,
-            run: manifest.run.clone(),
-            health: manifest.health.clone(),
-            start_seconds: manifest.start_seconds,
-            probation_seconds: manifest.probation_seconds,
+            kind: manifest.kind.clone(),
+            program: manifest.run.as_ref().map(|run| Program {
+                run: run.clone(),
+                health: manifest.health.clone(),
+                start_seconds: manifest.start_seconds,
+                probation_seconds: manifest.probation_seconds,
+            }),
             hardware: manifest.hardware.clone(),
             requires: manifest.requires.clone(),
             state: manifest.state.clone(),
@@ -143,6 +153,20 @@ fn forgotten(path: &Path) -> Vec<String> {
 
 fn doubts(manifest: &Manifest, draft: &Draft) -> Vec<String> {
     let mut doubts = Vec::new();
+    if let Some(run) = &manifest.run {
+        doubts.extend(doubts_of_program(manifest, run, draft));
+    }
+    if !manifest.policy.is_immediate() {
+        doubts.push(format!(
+            "devices install at once only and refuse it until their agent keeps its policy ({})",
+            manifest.policy
+        ));
+    }
+    doubts
+}
+
+fn doubts_of_program(manifest: &Manifest, run: &Run, draft: &Draft) -> Vec<String> {
+    let mut doubts = Vec::new();
     if let Health::Alive { seconds } = manifest.health {
         doubts.push(format!(
             "it counts as well when it is still there after {seconds} s: with http or command in [health] a device also notices one that runs and does not work"
@@ -151,14 +175,8 @@ fn doubts(manifest: &Manifest, draft: &Draft) -> Vec<String> {
     if manifest.probation_seconds == 0 {
         doubts.push("it is committed with its first healthy answer: probation_seconds = 0".to_owned());
     }
-    if manifest.run.how == How::Exec && !draft.is_elf && manifest.arch.is_none() {
+    if run.how == How::Exec && !draft.is_elf && manifest.arch.is_none() {
         doubts.push("its program is a script: what it calls must be on the device".to_owned());
-    }
-    if !manifest.policy.is_immediate() {
-        doubts.push(format!(
-            "devices install at once only and refuse it until their agent keeps its policy ({})",
-            manifest.policy
-        ));
     }
     doubts
 }
@@ -171,7 +189,25 @@ fn steps(manifest: &Manifest, draft: &Draft) -> Vec<String> {
         let bytes: u64 = draft.files.iter().map(|file| file.size).sum();
         steps.push(format!("unpack {} files, {bytes} bytes", draft.files.len()));
     }
-    let run = &manifest.run;
+    match (&manifest.kind, &manifest.run) {
+        (Kind::Module(module), _) => steps.extend(steps_of_module(module)),
+        (Kind::App, Some(run)) => steps.extend(steps_of_program(manifest, run)),
+        (Kind::App, None) => {}
+    }
+    steps
+}
+
+fn steps_of_module(module: &ModuleName) -> Vec<String> {
+    vec![
+        format!("give the files to its update module {module}: Download, then ArtifactInstall"),
+        "commit it when the module has verified it: ArtifactCommit".to_owned(),
+        "otherwise let the module undo it, if it can: ArtifactRollback, ArtifactFailure".to_owned(),
+        "let the module clean up, whatever happened: Cleanup".to_owned(),
+    ]
+}
+
+fn steps_of_program(manifest: &Manifest, run: &Run) -> Vec<String> {
+    let mut steps = Vec::new();
     steps.push("stop the running version within its own time".to_owned());
     let program = match run.how {
         How::Exec => String::new(),
@@ -247,6 +283,7 @@ impl std::fmt::Display for Inspection {
         let processor = self.processor.map(|arch| arch.to_string());
         writeln!(f, "  processor  {}", or(processor, "any"))?;
         if let Some(said) = &self.said {
+            writeln!(f, "  kind       {}", said.kind)?;
             if let Some(nature) = said.nature {
                 writeln!(
                     f,

@@ -224,6 +224,7 @@ fn rebuild(world: &World, layout: &Layout, trust: &Trust) -> Generation {
             counter: release.counter,
             update,
             target,
+            kind: release.kind,
         };
         let floor = floors
             .iter()

@@ -131,6 +131,12 @@ impl Layout {
         self.root.join("data").join(component.as_str())
     }
 
+    /// What a component's update module is given while it works.
+    #[must_use]
+    pub fn module_tree(&self, component: &Component) -> PathBuf {
+        self.root.join("modules").join(component.as_str()).join("tree")
+    }
+
     /// Where programs write.
     #[must_use]
     pub fn output(&self) -> PathBuf {

@@ -5,6 +5,10 @@ use std::time::Duration;
 /// Restarts of agent or machine within one attempt before it is given up: power may go away twice by
 /// accident, not four times.
 pub const MAX_RESTARTS: u32 = 3;
+/// The same while an update module works or undoes: it may reboot the machine for each.
+pub const MAX_MODULE_RESTARTS: u32 = 8;
+/// Reboots of a roll back whose end its module does not confirm, before what is installed counts as inconsistent.
+pub const MAX_UNDO_REBOOTS: u32 = 3;
 /// Failed digests remembered per component; the oldest is forgotten.
 pub const MAX_BAD: usize = 16;
 
@@ -137,6 +141,19 @@ pub const PROBE_TIME: Duration = Duration::from_secs(5);
 pub const MAX_HEALTH_BODY: u64 = 4096;
 /// Longest start and probation that a release may ask for.
 pub const MAX_PROVE: Duration = Duration::from_secs(24 * 3600);
+
+/// Seconds in which an update module ends each of its states, unless the settings say so otherwise: those of Mender.
+pub const MODULE_SECONDS: u64 = 14_400;
+/// Time between SIGTERM and SIGKILL for a module that took too long: that of Mender.
+pub const MODULE_STOP: Duration = Duration::from_secs(60);
+/// Bytes of a module's answer: it is one word.
+pub const MODULE_ANSWER: u64 = 256;
+/// How often is looked whether a module has opened the pipe that it is to read next.
+pub const PIPE_PAUSE: Duration = Duration::from_millis(5);
+/// Bytes that are written to a module's pipe at once.
+pub const PIPE_PIECE: usize = 64 << 10;
+/// Time in which a machine that was told to reboot goes down.
+pub const REBOOT_TIME: Duration = Duration::from_secs(600);
 
 /// Bytes of device.toml.
 pub const MAX_SETTINGS: u64 = 64 << 10;

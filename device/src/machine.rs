@@ -10,15 +10,28 @@
 //!            └──────────┴─────────┴───────────────────────────→ ended
 //! ```
 //!
+//! What an update module installs runs no program: from `switching` on it goes through the module's states instead
+//! (`Life::Module`), where each call of the module is an action and its outcome a happening.
+//!
+//! ```text
+//! switching → install → (reboot → verify →) commit → ended
+//!                │           any of these, failed or cut off
+//!                └→ (undo → (undo-reboot → undo-verify →)) failure → ended
+//! ```
+//!
 //! The pointer (`current`) names the new version from `trying` on; it is in the same record as the life, so
 //! they can never disagree.
 
+mod module;
+
 use protocol::{Event, Outcome, Stamp, UpdateId};
-use release::{TargetPath, Version};
+use release::{Kind, TargetPath, Version};
 use serde::{Deserialize, Serialize};
 use tuf::Digest;
 
-use crate::limits::{MAX_BAD, MAX_RESTARTS};
+use crate::limits::{MAX_BAD, MAX_RESTARTS, MAX_UNDO_REBOOTS};
+pub use module::{Answers, Phase, Reboot};
+use module::{fail, give_up, resume};
 
 /// A release that is, was, or is to be installed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +46,9 @@ pub struct Installed {
     pub update: UpdateId,
     /// Its name in the signed metadata.
     pub target: TargetPath,
+    /// How it is installed.
+    #[serde(default)]
+    pub kind: Kind,
 }
 
 /// Why a version that a person rolled back on its probation is remembered as bad.
@@ -76,6 +92,9 @@ pub struct Attempt {
     pub began: Stamp,
     /// Its steps so far, for the report.
     pub events: Vec<Event>,
+    /// What its update module has said so far, if one installs it.
+    #[serde(default)]
+    pub answers: Answers,
 }
 
 /// How a change ended, kept until its report is in the queue.
@@ -104,6 +123,8 @@ pub enum Life {
     Trying,
     /// The new one failed and is being stopped; the pointer still names it.
     Returning,
+    /// The pointer names the new one, which its update module installs or undoes.
+    Module(Phase),
     /// Decided; the report is not yet in the queue.
     Ended(Ended),
 }
@@ -162,6 +183,21 @@ pub enum Happening {
         /// What it did, with its last words.
         reason: String,
     },
+    /// The module has its files; `undoes`: it can roll back what it will do with them.
+    Fetched {
+        /// Its answer to `SupportsRollback`.
+        undoes: bool,
+    },
+    /// The module was called for its phase and ended well; in the phase of installing, with what it then wants.
+    Did {
+        /// Its answer to `NeedsArtifactReboot`.
+        reboot: Reboot,
+    },
+    /// The module failed in its phase, or could not be called.
+    DidNot {
+        /// What it did, with its last words.
+        reason: String,
+    },
     /// A person does not want the new one, while it still proves itself.
     TakenBack,
     /// The agent ends in good order before the release is here.
@@ -187,6 +223,12 @@ pub enum Action {
     Start,
     /// Watch the new one through start, health and probation; then `Passed`, `Unhealthy` or `TakenBack`.
     Prove,
+    /// Let the module have its files; then `Fetched` or `NotCleared`.
+    Fetch,
+    /// Call the module for its phase; then `Did` or `DidNot`.
+    Call,
+    /// Let the module clean up, if it was called at all, and remove what it was given.
+    CleanUp,
     /// Raise the component's release floor to the current one's counter.
     RaiseFloor,
     /// Put the signed report into the queue; then `Reported`.
@@ -254,7 +296,8 @@ pub fn step(mut slot: Slot, happening: Happening) -> Stepped {
         }
         (Life::Staged, H::Cleared) => {
             slot.life = Life::Switching;
-            Ok((slot, vec![A::Stop]))
+            let next = if slot.has_module() { A::Fetch } else { A::Stop };
+            Ok((slot, vec![next]))
         }
         (Life::Staged | Life::Switching, H::NotCleared { reason }) => Ok(end(
             slot,
@@ -267,6 +310,47 @@ pub fn step(mut slot: Slot, happening: Happening) -> Stepped {
             slot.life = Life::Trying;
             Ok((slot, vec![A::Start, A::Prove]))
         }
+        (Life::Switching, H::Fetched { undoes }) if slot.has_module() => {
+            if let Some(attempt) = &mut slot.attempt {
+                attempt.answers = Answers {
+                    undoes,
+                    ..Answers::default()
+                };
+                slot.current = Some(attempt.to.clone());
+            }
+            Ok(slot.call(Phase::Install))
+        }
+        (Life::Module(Phase::Install), H::Did { reboot: Reboot::No }) => Ok(slot.call(Phase::Commit)),
+        (Life::Module(Phase::Install), H::Did { reboot }) => {
+            slot.answered(|answers| answers.reboot = reboot);
+            Ok(slot.call(Phase::Reboot))
+        }
+        (Life::Module(Phase::Reboot), H::Did { .. }) => Ok(slot.call(Phase::Verify)),
+        (Life::Module(Phase::Verify), H::Did { .. }) => Ok(slot.call(Phase::Commit)),
+        (Life::Module(Phase::Commit), H::Did { .. }) => Ok(commit(slot)),
+        (
+            Life::Module(Phase::Install | Phase::Reboot | Phase::Verify | Phase::Commit),
+            H::DidNot { reason },
+        ) => Ok(fail(slot, &reason)),
+        (Life::Module(Phase::Undo), H::Did { .. }) if slot.answers().reboot != Reboot::No => {
+            Ok(slot.call(Phase::UndoReboot))
+        }
+        // What a reboot did is asked after it, however it ended.
+        (Life::Module(Phase::UndoReboot), H::Did { .. } | H::DidNot { .. }) => {
+            slot.answered(|answers| answers.undo_reboots = answers.undo_reboots.saturating_add(1));
+            Ok(slot.call(Phase::UndoVerify))
+        }
+        (Life::Module(Phase::UndoVerify), H::DidNot { .. })
+            if slot.answers().undo_reboots < MAX_UNDO_REBOOTS =>
+        {
+            Ok(slot.call(Phase::UndoReboot))
+        }
+        (Life::Module(Phase::Undo | Phase::UndoVerify), H::Did { .. }) => Ok(slot.call(Phase::Failure)),
+        (Life::Module(Phase::Undo | Phase::UndoVerify), H::DidNot { reason }) => {
+            slot.answered(|answers| answers.broken = Some(reason));
+            Ok(slot.call(Phase::Failure))
+        }
+        (Life::Module(Phase::Failure), H::Did { .. } | H::DidNot { .. }) => Ok(give_up(slot)),
         (Life::Trying, H::Passed) => Ok(commit(slot)),
         (Life::Trying, H::Unhealthy { reason }) => {
             remember_bad(&mut slot, &reason);
@@ -326,13 +410,21 @@ fn recover(mut slot: Slot) -> (Slot, Vec<Action>) {
         }
         Life::Trying => (slot, vec![A::Start, A::Prove]),
         Life::Returning => (slot, vec![A::Stop]),
+        Life::Module(phase) => resume(slot, phase, restarts),
         // The floor may not have been raised yet; raising it twice does no harm.
         Life::Ended(Ended {
             outcome: Outcome::Committed,
             ..
-        }) => (slot, vec![A::Start, A::RaiseFloor, A::Report]),
-        Life::Ended(_) => (slot, vec![A::Start, A::Report]),
+        }) => with_clean_up(slot, vec![A::Start, A::RaiseFloor, A::Report]),
+        Life::Ended(_) => with_clean_up(slot, vec![A::Start, A::Report]),
     }
+}
+
+fn with_clean_up(slot: Slot, mut actions: Vec<Action>) -> (Slot, Vec<Action>) {
+    if slot.has_module() {
+        actions.insert(0, Action::CleanUp);
+    }
+    (slot, actions)
 }
 
 /// Nothing was touched yet: the order will come again; but not for ever, if preparing it kills the agent.
@@ -393,13 +485,7 @@ fn commit(mut slot: Slot) -> (Slot, Vec<Action>) {
 /// The pointer goes back to what ran before; nothing, if nothing did.
 fn give_back(mut slot: Slot) -> (Slot, Vec<Action>) {
     let attempt = slot.attempt.clone();
-    let failed = attempt.as_ref().map(|attempt| attempt.to.digest);
-    let why = slot
-        .bad
-        .iter()
-        .rev()
-        .find(|bad| Some(bad.digest) == failed)
-        .map_or_else(|| "the new version failed".to_owned(), |bad| bad.reason.clone());
+    let why = why_failed(&slot);
     let outcome = match attempt.as_ref().map(|attempt| attempt.cause) {
         Some(Cause::ByHand) => Outcome::Failed,
         _ => Outcome::RolledBack,
@@ -418,6 +504,16 @@ fn give_back(mut slot: Slot) -> (Slot, Vec<Action>) {
     end(slot, outcome, Some(reason), vec![Action::Start, Action::Report])
 }
 
+/// Why the version that was tried is remembered as bad.
+fn why_failed(slot: &Slot) -> String {
+    let failed = slot.attempt.as_ref().map(|attempt| attempt.to.digest);
+    slot.bad
+        .iter()
+        .rev()
+        .find(|bad| Some(bad.digest) == failed)
+        .map_or_else(|| "the new version failed".to_owned(), |bad| bad.reason.clone())
+}
+
 fn end(
     mut slot: Slot,
     outcome: Outcome,
@@ -425,7 +521,7 @@ fn end(
     actions: Vec<Action>,
 ) -> (Slot, Vec<Action>) {
     slot.life = Life::Ended(Ended { outcome, reason });
-    (slot, actions)
+    with_clean_up(slot, actions)
 }
 
 fn remember_bad(slot: &mut Slot, reason: &str) {
@@ -452,6 +548,32 @@ impl Slot {
             .map(|bad| bad.reason.as_str())
     }
 
+    /// Whether an update module installs what is under way.
+    #[must_use]
+    pub fn has_module(&self) -> bool {
+        let attempt = self.attempt.as_ref();
+        attempt.is_some_and(|attempt| attempt.to.kind.module().is_some())
+    }
+
+    /// What the module of the change under way has said so far.
+    #[must_use]
+    pub fn answers(&self) -> Answers {
+        let attempt = self.attempt.as_ref();
+        attempt.map(|attempt| attempt.answers.clone()).unwrap_or_default()
+    }
+
+    fn answered(&mut self, change: impl FnOnce(&mut Answers)) {
+        if let Some(attempt) = &mut self.attempt {
+            change(&mut attempt.answers);
+        }
+    }
+
+    /// The module is to be called for this phase next.
+    fn call(mut self, phase: Phase) -> (Self, Vec<Action>) {
+        self.life = Life::Module(phase);
+        (self, vec![Action::Call])
+    }
+
     /// Whether a version that was ordered proves itself: a roll back by hand can end that at once.
     #[must_use]
     pub fn tries_an_order(&self) -> bool {
@@ -464,7 +586,7 @@ impl Slot {
     pub fn way_back(&self) -> Option<&Installed> {
         match (&self.life, &self.attempt) {
             (Life::Trying, Some(attempt)) if attempt.cause == Cause::Order => attempt.from.as_ref(),
-            (Life::Trying | Life::Returning, _) => None,
+            (Life::Trying | Life::Returning | Life::Module(_), _) => None,
             _ => self.previous.as_ref(),
         }
     }
@@ -489,7 +611,7 @@ impl Life {
     pub fn may_come_to_run(&self) -> bool {
         matches!(
             self,
-            Self::Staged | Self::Switching | Self::Trying | Self::Returning
+            Self::Staged | Self::Switching | Self::Trying | Self::Returning | Self::Module(_)
         )
     }
 
@@ -499,7 +621,11 @@ impl Life {
     pub fn needs_writing(&self) -> bool {
         matches!(
             self,
-            Self::Preparing | Self::Staged | Self::Switching | Self::Trying
+            Self::Preparing
+                | Self::Staged
+                | Self::Switching
+                | Self::Trying
+                | Self::Module(Phase::Install | Phase::Reboot | Phase::Verify | Phase::Commit)
         )
     }
 
@@ -513,6 +639,7 @@ impl Life {
             Self::Switching => "switching",
             Self::Trying => "trying",
             Self::Returning => "returning",
+            Self::Module(phase) => phase.life(),
             Self::Ended(_) => "ended",
         }
     }
@@ -536,6 +663,9 @@ impl Happening {
             Self::Stopped => "the end of the old version",
             Self::Passed => "the end of probation",
             Self::Unhealthy { .. } => "a failed health check",
+            Self::Fetched { .. } => "files for a module",
+            Self::Did { .. } => "a module's success",
+            Self::DidNot { .. } => "a module's failure",
             Self::TakenBack => "a roll back by hand on probation",
             Self::PutOff => "an orderly end",
             Self::Reported => "a queued report",

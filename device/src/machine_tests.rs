@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use proptest::prelude::*;
 
 use super::*;
+use crate::limits::MAX_MODULE_RESTARTS;
 
 fn installed(number: u8) -> Installed {
     let version = Version::new(1, u64::from(number), 0);
@@ -14,6 +15,15 @@ fn installed(number: u8) -> Installed {
         version,
         counter: u64::from(number),
         update: UpdateId::from_random([number; 16]),
+        kind: Kind::App,
+    }
+}
+
+/// A version that an update module installs.
+fn modular(number: u8) -> Installed {
+    Installed {
+        kind: "module:deb".parse().unwrap(),
+        ..installed(number)
     }
 }
 
@@ -30,6 +40,7 @@ fn attempt(cause: Cause, to: u8) -> Attempt {
             boot_id: String::new(),
         },
         events: Vec::new(),
+        answers: Answers::default(),
     }
 }
 
@@ -67,7 +78,34 @@ fn every_life() -> Vec<Slot> {
         }
         slots.push(Slot { life, ..slot });
     }
+    slots.extend(EVERY_PHASE.map(|phase| in_module(Life::Module(phase), Answers::default())));
     slots
+}
+
+const EVERY_PHASE: [Phase; 8] = [
+    Phase::Install,
+    Phase::Reboot,
+    Phase::Verify,
+    Phase::Commit,
+    Phase::Undo,
+    Phase::UndoReboot,
+    Phase::UndoVerify,
+    Phase::Failure,
+];
+
+/// Version 2 is being installed by a module in place of version 1.
+fn in_module(life: Life, answers: Answers) -> Slot {
+    Slot {
+        current: Some(modular(2)),
+        life,
+        attempt: Some(Attempt {
+            to: modular(2),
+            from: Some(modular(1)),
+            answers,
+            ..attempt(Cause::Order, 2)
+        }),
+        ..at_rest(Some(1))
+    }
 }
 
 fn every_happening() -> Vec<Happening> {
@@ -85,6 +123,9 @@ fn every_happening() -> Vec<Happening> {
         Happening::Stopped,
         Happening::Passed,
         Happening::Unhealthy { reason: reason() },
+        Happening::Fetched { undoes: true },
+        Happening::Did { reboot: Reboot::No },
+        Happening::DidNot { reason: reason() },
         Happening::TakenBack,
         Happening::PutOff,
         Happening::Reported,
@@ -114,6 +155,14 @@ fn only_what_fits_a_life_is_accepted() {
             "trying: the end of probation, a failed health check, a roll back by hand on probation, a restart",
             "returning: the end of the old version, a restart",
             "ended: a queued report, a restart, a release of the hold",
+            "module-install: a module's success, a module's failure, a restart",
+            "module-reboot: a module's success, a module's failure, a restart",
+            "module-verify: a module's success, a module's failure, a restart",
+            "module-commit: a module's success, a module's failure, a restart",
+            "module-undo: a module's success, a module's failure, a restart",
+            "module-undo-reboot: a module's success, a module's failure, a restart",
+            "module-undo-verify: a module's success, a module's failure, a restart",
+            "module-failure: a module's success, a module's failure, a restart",
         ]
     );
 }
@@ -219,6 +268,181 @@ fn a_floor_that_a_cut_kept_from_rising_rises_after_the_restart() {
     };
     let (_, actions) = step(slot, Happening::Restarted).unwrap();
     assert_eq!(actions, [Action::Start, Action::RaiseFloor, Action::Report]);
+}
+
+/// Where a module stands next, by the protocol's own words; the answers are those of the change so far.
+#[test]
+fn a_module_goes_through_the_states_of_its_protocol() {
+    let did = |reboot| Happening::Did { reboot };
+    let failed = || Happening::DidNot {
+        reason: "exit 7".into(),
+    };
+    let plain = Answers::default();
+    let undoes = Answers {
+        undoes: true,
+        ..plain.clone()
+    };
+    let rebooted = Answers {
+        reboot: Reboot::Yes,
+        ..undoes.clone()
+    };
+    let often = Answers {
+        undo_reboots: MAX_UNDO_REBOOTS,
+        ..rebooted.clone()
+    };
+    for (answers, from, happening, to) in [
+        (&plain, Phase::Install, did(Reboot::No), "module-commit"),
+        (&plain, Phase::Install, did(Reboot::Yes), "module-reboot"),
+        (&plain, Phase::Install, did(Reboot::Automatic), "module-reboot"),
+        (&plain, Phase::Reboot, did(Reboot::No), "module-verify"),
+        (&plain, Phase::Verify, did(Reboot::No), "module-commit"),
+        (&plain, Phase::Commit, did(Reboot::No), "ended"),
+        (&plain, Phase::Install, failed(), "module-failure"),
+        (&plain, Phase::Commit, failed(), "module-failure"),
+        (&undoes, Phase::Install, failed(), "module-undo"),
+        (&undoes, Phase::Reboot, failed(), "module-undo"),
+        (&undoes, Phase::Verify, failed(), "module-undo"),
+        (&undoes, Phase::Commit, failed(), "module-undo"),
+        (&undoes, Phase::Undo, did(Reboot::No), "module-failure"),
+        (&rebooted, Phase::Undo, did(Reboot::No), "module-undo-reboot"),
+        (&rebooted, Phase::Undo, failed(), "module-failure"),
+        (
+            &rebooted,
+            Phase::UndoReboot,
+            did(Reboot::No),
+            "module-undo-verify",
+        ),
+        (&rebooted, Phase::UndoReboot, failed(), "module-undo-verify"),
+        (&rebooted, Phase::UndoVerify, did(Reboot::No), "module-failure"),
+        (&rebooted, Phase::UndoVerify, failed(), "module-undo-reboot"),
+        (&often, Phase::UndoVerify, failed(), "module-failure"),
+        (&undoes, Phase::Failure, did(Reboot::No), "ended"),
+        (&undoes, Phase::Failure, failed(), "ended"),
+        // Cut off: after a reboot it is asked how that went, what installs has failed, what undoes is done again.
+        (&plain, Phase::Install, Happening::Restarted, "module-failure"),
+        (&undoes, Phase::Install, Happening::Restarted, "module-undo"),
+        (&undoes, Phase::Reboot, Happening::Restarted, "module-verify"),
+        (&undoes, Phase::Verify, Happening::Restarted, "module-undo"),
+        (&undoes, Phase::Commit, Happening::Restarted, "module-undo"),
+        (&undoes, Phase::Undo, Happening::Restarted, "module-undo"),
+        (
+            &rebooted,
+            Phase::UndoReboot,
+            Happening::Restarted,
+            "module-undo-verify",
+        ),
+        (
+            &rebooted,
+            Phase::UndoVerify,
+            Happening::Restarted,
+            "module-undo-verify",
+        ),
+        (&undoes, Phase::Failure, Happening::Restarted, "module-failure"),
+    ] {
+        let slot = in_module(Life::Module(from), answers.clone());
+        let (next, actions) = step(slot, happening.clone()).unwrap();
+        assert_eq!(next.life.name(), to, "{from} and {}", happening.name());
+        let first = if to == "ended" {
+            Action::CleanUp
+        } else {
+            Action::Call
+        };
+        assert_eq!(actions.first(), Some(&first), "{from} and {}", happening.name());
+        assert_eq!(
+            actions.contains(&Action::RaiseFloor),
+            from == Phase::Commit && to == "ended"
+        );
+    }
+}
+
+#[test]
+fn what_a_module_could_not_undo_names_nothing_as_installed() {
+    let broken = Answers {
+        undoes: true,
+        broken: Some("disk".into()),
+        ..Answers::default()
+    };
+    let undone = Answers {
+        undoes: true,
+        ..Answers::default()
+    };
+    for (answers, current, outcome, words) in [
+        (
+            undone,
+            Some(modular(1)),
+            Outcome::RolledBack,
+            "its module rolled back to 1.1.0",
+        ),
+        (
+            broken,
+            None,
+            Outcome::Failed,
+            "rolling back failed too: disk; what is installed now is inconsistent",
+        ),
+        (
+            Answers::default(),
+            None,
+            Outcome::Failed,
+            "its module cannot roll back",
+        ),
+    ] {
+        let mut slot = in_module(Life::Module(Phase::Failure), answers);
+        remember_bad(&mut slot, "exit 7");
+        let (slot, actions) = step(slot, Happening::Did { reboot: Reboot::No }).unwrap();
+        assert_eq!(actions, [Action::CleanUp, Action::Report]);
+        assert_eq!(slot.current, current);
+        let Life::Ended(ended) = slot.life else { panic!() };
+        assert_eq!(ended.outcome, outcome);
+        let reason = ended.reason.unwrap();
+        assert!(
+            reason.starts_with("exit 7; ") && reason.contains(words),
+            "{reason}"
+        );
+    }
+}
+
+#[test]
+fn a_module_whose_machine_restarts_for_ever_is_given_up() {
+    for phase in [Phase::Undo, Phase::UndoReboot, Phase::UndoVerify, Phase::Failure] {
+        let mut slot = in_module(
+            Life::Module(phase),
+            Answers {
+                undoes: true,
+                ..Answers::default()
+            },
+        );
+        let mut restarts = 0;
+        while !matches!(slot.life, Life::Ended(_)) {
+            slot = step(slot, Happening::Restarted).unwrap().0;
+            restarts += 1;
+            assert!(restarts <= MAX_MODULE_RESTARTS + 2, "{phase}");
+        }
+        assert!(restarts > MAX_MODULE_RESTARTS, "{phase}");
+    }
+}
+
+#[test]
+fn a_version_for_a_module_is_fetched_before_the_pointer_names_it() {
+    let mut slot = in_module(Life::Staged, Answers::default());
+    slot.current = Some(modular(1));
+    let (slot, actions) = step(slot, Happening::Cleared).unwrap();
+    assert_eq!(actions, [Action::Fetch]);
+    // Cut off in Download: once more from the beginning, as nothing was installed.
+    let (again, actions) = step(slot.clone(), Happening::Restarted).unwrap();
+    assert_eq!(
+        (again.life, &actions[..]),
+        (Life::Staged, &[Action::Start, Action::Recheck][..])
+    );
+    let (failed, actions) = step(slot.clone(), Happening::NotCleared { reason: "no".into() }).unwrap();
+    assert_eq!(failed.current, Some(modular(1)));
+    assert_eq!(actions, [Action::CleanUp, Action::Start, Action::Report]);
+    let (slot, actions) = step(slot, Happening::Fetched { undoes: true }).unwrap();
+    assert_eq!(
+        (slot.life.name(), &actions[..]),
+        ("module-install", &[Action::Call][..])
+    );
+    assert_eq!(slot.current, Some(modular(2)));
+    assert!(slot.answers().undoes);
 }
 
 /// What a machine does with the actions: a disk, at most one process, and cuts where the choices say so.
@@ -356,6 +580,7 @@ impl Sim {
                 return Some(Happening::Reported);
             }
             Action::Collect => {}
+            Action::Fetch | Action::Call | Action::CleanUp => panic!("no module here"),
         }
         None
     }

@@ -7,7 +7,7 @@ use protocol::device::Order;
 use release::{Arch, Component, Form, Release, Version, VersionReq};
 
 use crate::limits::DISK_RESERVE;
-use crate::machine::{Attempt, Cause, Installed, Slot};
+use crate::machine::{Answers, Attempt, Cause, Installed, Slot};
 use crate::trust::Found;
 
 /// What the order is judged by, beside the metadata.
@@ -31,6 +31,8 @@ pub struct Facts {
     pub neighbours: Neighbours,
     /// The schema of the data that the running version keeps; none: nothing runs.
     pub schema: Option<u32>,
+    /// Why the update module that is to install it cannot be used; none: it can, or none is needed.
+    pub module: Option<String>,
     /// Now.
     pub now: Stamp,
 }
@@ -153,6 +155,7 @@ fn plan(order: &Order, slot: &Slot, found: &Found, facts: &Facts) -> Verdict {
         counter: found.release.counter,
         update,
         target: order.target.clone(),
+        kind: found.release.kind.clone(),
     };
     Verdict::Ready(Box::new(Plan {
         attempt: Attempt {
@@ -163,6 +166,7 @@ fn plan(order: &Order, slot: &Slot, found: &Found, facts: &Facts) -> Verdict {
             restarts: 0,
             began: facts.now.clone(),
             events: Vec::new(),
+            answers: Answers::default(),
         },
         length: found.length,
         release: found.release.clone(),
@@ -183,6 +187,17 @@ fn objection(slot: &Slot, found: &Found, facts: &Facts) -> Option<String> {
             "its release counter {} is below {}, which has been committed here",
             release.counter, facts.floor
         ));
+    }
+    let installs_otherwise =
+        |now: &&Installed| now.kind.module().is_some() != release.kind.module().is_some();
+    if let Some(now) = slot.current.as_ref().filter(installs_otherwise) {
+        return Some(format!(
+            "{} {} here is of kind {}, this release is of kind {}",
+            release.component, now.version, now.kind, release.kind
+        ));
+    }
+    if let Some(reason) = &facts.module {
+        return Some(reason.clone());
     }
     if let Some(arch) = release.arch.filter(|arch| Some(*arch) != facts.arch) {
         let here = facts
@@ -291,7 +306,12 @@ fn room_needed(found: &Found, facts: &Facts) -> u64 {
         Form::Single => 0,
     };
     let missing = found.length.saturating_sub(facts.arrived_bytes);
-    let needed = missing.saturating_add(unpacked).saturating_add(DISK_RESERVE);
+    // A module gets files of its own.
+    let given = found.release.kind.module().map_or(0, |_| found.length);
+    let needed = missing
+        .saturating_add(unpacked)
+        .saturating_add(given)
+        .saturating_add(DISK_RESERVE);
     needed.max(found.release.requires.disk_bytes.unwrap_or(0))
 }
 

@@ -56,6 +56,12 @@ pub async fn judge(hub: &Arc<Hub>, order: &Order, slot: &Slot) -> (Verdict, Opti
             .store
             .has(&found.digest)
             .unwrap_or_else(|| hub.store.arrived(&found.digest)),
+        module: found
+            .release
+            .kind
+            .module()
+            .and_then(|name| hub.settings.modules.find(name).err())
+            .map(|fault| chain(&fault)),
         floor: hub.trust.release_floor(order.component.as_str()).await,
         now: mtls::stamp(),
     };

@@ -1,12 +1,12 @@
 //! `device.toml`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use release::Component;
 use serde::{Deserialize, Serialize};
 
-use crate::limits::MAX_SETTINGS;
+use crate::limits::{MAX_SETTINGS, MODULE_SECONDS};
 
 /// Settings of one device. All but `manager` have a default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +32,37 @@ pub struct Settings {
     /// Per component: environment variables of its program, stronger than the release's own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<Component, BTreeMap<String, String>>,
+    /// The update modules of this device.
+    #[serde(default, skip_serializing_if = "Modules::is_default")]
+    pub modules: Modules,
+}
+
+/// Which update modules are called, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Modules {
+    /// Where their executables lie.
+    pub folder: PathBuf,
+    /// Seconds in which each of their states ends.
+    pub seconds: u64,
+    /// The command that reboots this machine when a module asks for it; empty: it is not rebooted.
+    pub reboot: Vec<String>,
+}
+
+impl Default for Modules {
+    fn default() -> Self {
+        Self {
+            folder: PathBuf::from("/usr/share/mender/modules/v3"),
+            seconds: MODULE_SECONDS,
+            reboot: Vec::new(),
+        }
+    }
+}
+
+impl Modules {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 fn everything() -> Vec<String> {
@@ -83,6 +114,7 @@ impl Settings {
             events: true,
             poll_seconds: None,
             env: BTreeMap::new(),
+            modules: Modules::default(),
         }
     }
 

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use durable::{Files, Hasher, HashingReader, Record, RecordError, hash_file};
-use release::{FileHash, Form, How, Release, UnpackError, UnpackLimits, unpack_with};
+use release::{FileHash, Form, How, Release, Run, UnpackError, UnpackLimits, unpack_with};
 use serde::{Deserialize, Serialize};
 use tuf::Digest;
 
@@ -42,6 +42,9 @@ pub enum StageError {
     /// The package does not contain what its description says.
     #[error("the release has no file {0}, which its description names as its program")]
     NoProgram(String),
+    /// A folder among the files for a module.
+    #[error("{0} is in a folder: a module is given plain files")]
+    Folder(String),
     /// The bytes on disk are not those that were verified.
     #[error("the downloaded file was changed on this disk")]
     Changed,
@@ -81,7 +84,7 @@ impl StageError {
             Self::Unpack(UnpackError::Io { .. } | UnpackError::Read(_) | UnpackError::NotEmpty { .. }) => {
                 false
             }
-            Self::Unpack(_) | Self::NoProgram(_) => true,
+            Self::Unpack(_) | Self::NoProgram(_) | Self::Folder(_) => true,
             _ => false,
         }
     }
@@ -141,24 +144,49 @@ fn fill(
     files.create_dir(&layout_parent(folder), 0o755)?;
     let made = fs::create_dir(folder).and_then(|()| fs::set_permissions(folder, mode(0o755)));
     made.map_err(io_at("create", folder))?;
-    let program = format!("payload/{}", release.run.program);
-    let listed = match release.form {
-        Form::Package => unpack_package(folder, digest, source)?,
-        Form::Single => vec![place_single(files, folder, digest, source, &program)?],
+    let listed = match &release.run {
+        Some(run) => place_program(files, folder, digest, release.form, run, source)?,
+        None => place_files(folder, digest, source)?,
     };
-    if !listed.iter().any(|file| file.path == program) {
-        return Err(StageError::NoProgram(release.run.program.to_string()));
-    }
-    if release.run.how == How::Exec {
-        let path = folder.join(&program);
-        fs::set_permissions(&path, mode(0o755)).map_err(io_at("make executable", &path))?;
-    }
     let staged = Staged {
         release: release.clone(),
         files: listed,
     };
     record(files, folder).save(&staged)?;
     Ok(staged)
+}
+
+/// The files of an application.
+fn place_program(
+    files: &Files,
+    folder: &Path,
+    digest: &Digest,
+    form: Form,
+    run: &Run,
+    source: &Path,
+) -> Result<Vec<StagedFile>, StageError> {
+    let program = format!("payload/{}", run.program);
+    let listed = match form {
+        Form::Package => unpack_package(folder, digest, source)?,
+        Form::Single => vec![place_single(files, folder, digest, source, &program)?],
+    };
+    if !listed.iter().any(|file| file.path == program) {
+        return Err(StageError::NoProgram(run.program.to_string()));
+    }
+    if run.how == How::Exec {
+        let path = folder.join(&program);
+        fs::set_permissions(&path, mode(0o755)).map_err(io_at("make executable", &path))?;
+    }
+    Ok(listed)
+}
+
+/// The files for a module: plain ones only.
+fn place_files(folder: &Path, digest: &Digest, source: &Path) -> Result<Vec<StagedFile>, StageError> {
+    let listed = unpack_package(folder, digest, source)?;
+    match listed.iter().find(|file| file.path.matches('/').count() > 1) {
+        Some(nested) => Err(StageError::Folder(nested.path.clone())),
+        None => Ok(listed),
+    }
 }
 
 fn unpack_package(folder: &Path, digest: &Digest, source: &Path) -> Result<Vec<StagedFile>, StageError> {

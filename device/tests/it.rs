@@ -17,6 +17,8 @@ mod crash;
 mod floor;
 #[path = "it/flow.rs"]
 mod flow;
+#[path = "it/module.rs"]
+mod module;
 #[path = "it/once.rs"]
 mod once;
 #[path = "it/output.rs"]

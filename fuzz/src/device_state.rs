@@ -6,10 +6,13 @@ use std::path::Path;
 
 use device::generation::{Generation, GenerationStore};
 use device::layout::Layout;
-use device::machine::{Attempt, Bad, Cause, Ended, Happening, Installed, Life, Slot, step};
+use device::machine::{
+    Answers, Attempt, Bad, Cause, Ended, Happening, Installed, Life, Phase, Reboot, Slot, step,
+};
 use device::settings::Settings;
 use durable::Files;
 use protocol::{Outcome, UpdateId};
+use release::Kind;
 use serde_json::Value;
 use tuf::Digest;
 
@@ -78,7 +81,7 @@ fn go_on(slot: Slot, input: &mut Input<'_>) {
     };
     for _ in 0..STEPS {
         let reason = || "made up".to_owned();
-        let happening = match input.byte() % 12 {
+        let happening = match input.byte() % 15 {
             0 => Happening::Ordered(attempt(Cause::Order)),
             1 => Happening::RolledBackByHand(attempt(Cause::ByHand)),
             2 => Happening::Prepared,
@@ -93,17 +96,21 @@ fn go_on(slot: Slot, input: &mut Input<'_>) {
             8 => Happening::Unhealthy { reason: reason() },
             9 => Happening::TakenBack,
             10 => Happening::Reported,
+            11 => Happening::Fetched { undoes: true },
+            12 => Happening::Did { reboot: Reboot::Yes },
+            13 => Happening::DidNot { reason: reason() },
             _ => Happening::Released,
         };
         let ran = slot.current.is_some();
         if let Ok((next, _)) = step(slot.clone(), happening) {
-            // The pointer goes from one version to another, never from one to none, unless there was none before.
+            // The pointer goes from one version to another, never from one to none, unless there was none before, or
+            // a module could not undo what it did.
             let way_back = slot
                 .attempt
                 .as_ref()
                 .is_some_and(|attempt| attempt.from.is_some());
             assert!(
-                !ran || next.current.is_some() || !way_back,
+                !ran || next.current.is_some() || !way_back || matches!(slot.life, Life::Module(_)),
                 "{slot:?} -> {next:?}"
             );
             slot = next;
@@ -143,6 +150,8 @@ fn whole() -> Generation {
         Life::Switching,
         Life::Trying,
         Life::Returning,
+        Life::Module(Phase::Install),
+        Life::Module(Phase::Undo),
         ended,
     ];
     let slot = |life: Life| Slot {
@@ -178,6 +187,7 @@ fn installed(version: u64) -> Installed {
         counter: version,
         update: id(),
         target: format!("heater/1.{version}.0/heater").parse().expect("a path"),
+        kind: Kind::App,
     }
 }
 
@@ -190,6 +200,7 @@ fn attempt(cause: Cause) -> Attempt {
         restarts: 0,
         began: mtls::stamp(),
         events: Vec::new(),
+        answers: Answers::default(),
     }
 }
 

@@ -132,7 +132,9 @@ pub(super) fn report(
         digest: found.digest,
         processor: found.processor,
         form: draft.form,
-        how: manifest.map(|manifest| manifest.run.how),
+        how: manifest
+            .and_then(|manifest| manifest.run.as_ref())
+            .map(|run| run.how),
         description: manifest.and_then(|manifest| manifest.about.description.clone()),
         previous: found.current.as_ref().map(|current| current.version.clone()),
         previous_released: found.current.as_ref().map(|current| current.released),

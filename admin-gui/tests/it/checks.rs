@@ -208,7 +208,7 @@ async fn names_versions_and_kinds_are_understood_from_files_and_folders() {
     let found = draft(&desk, &jar);
     assert_eq!(found.component.unwrap().as_str(), "CommonApp");
     assert_eq!(found.version.unwrap().to_string(), "6.0.0");
-    assert_eq!(found.manifest.unwrap().run.how, How::Jar);
+    assert_eq!(found.manifest.unwrap().run.unwrap().how, How::Jar);
 
     let folder = site.folder("a folder", &manifest("2.1"));
     let (one, two) = (draft(&desk, &folder), draft(&desk, &folder));

@@ -178,3 +178,39 @@ fn a_single_file_is_shown_with_what_is_said_of_it() {
     let missing = inspect(&site.temp.path().join("nowhere"), &[]);
     assert_eq!(missing.status.code(), Some(7));
 }
+
+#[test]
+fn what_a_module_installs_is_shown_with_what_the_module_will_do() {
+    let site = Site::new();
+    let folder = site.temp.path().join("base");
+    std::fs::create_dir_all(folder.join("payload")).unwrap();
+    let text = "format = 1\ncomponent = \"base\"\nversion = \"1.0\"\nkind = \"module:deb\"\n";
+    std::fs::write(folder.join("update.toml"), text).unwrap();
+    std::fs::write(folder.join("payload/base.deb"), "bytes").unwrap();
+    let found = json(&inspect(&folder, &["--json"]));
+    assert_eq!(found["kind"], "module:deb");
+    assert_eq!(found.get("run"), None);
+    assert_eq!(found.get("health"), None);
+    let steps: Vec<&str> = found["device"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|step| step.as_str().unwrap())
+        .collect();
+    assert!(
+        steps.iter().any(|step| step.contains("its update module deb")),
+        "{steps:?}"
+    );
+    assert!(!steps.iter().any(|step| step.contains("start")), "{steps:?}");
+    let told = String::from_utf8(inspect(&folder, &[]).stdout).unwrap();
+    assert!(told.contains("  kind       module:deb\n"), "{told}");
+
+    std::fs::write(
+        folder.join("update.toml"),
+        format!("{text}[run]\nhow = \"exec\"\nprogram = \"x\"\n"),
+    )
+    .unwrap();
+    let told = inspect(&folder, &[]);
+    let told = String::from_utf8_lossy(&told.stdout).into_owned() + &String::from_utf8_lossy(&told.stderr);
+    assert!(told.contains("[run] is for applications"), "{told}");
+}

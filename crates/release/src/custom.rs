@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use tuf::UnixTime;
 
 use crate::arch::Arch;
+use crate::kind::Kind;
 use crate::limits;
 use crate::name::{Component, NameError, TargetPath};
 use crate::policy::{Nature, Policy};
@@ -58,9 +59,11 @@ pub struct Release {
     /// When it may be activated.
     #[serde(default, skip_serializing_if = "Policy::is_immediate")]
     pub policy: Policy,
-    /// How it runs.
-    pub run: Run,
-    /// How one knows that it is well.
+    /// How it runs; none: a module installs it, and it runs nothing of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<Run>,
+    /// How one knows that an application is well; a module says so itself.
+    #[serde(default = "default_health")]
     pub health: Health,
     /// Seconds from start to the first healthy answer, at most.
     #[serde(default = "default_start_seconds", deserialize_with = "text::seconds")]
@@ -108,15 +111,6 @@ pub struct Release {
     /// Taken back: offered to nobody new.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub withdrawn: Option<Withdrawn>,
-}
-
-/// How a release is installed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// A process that the agent supervises.
-    #[default]
-    App,
 }
 
 /// What the target file is.
@@ -264,6 +258,17 @@ impl Release {
         if components.len() > limits::REQUIRED_COMPONENTS || components.contains_key(&self.component) {
             return wrong("requires", "at most 32 components, none of them itself");
         }
+        match (&self.kind, &self.run) {
+            (Kind::App, None) => return wrong("run", "an application names its program"),
+            (Kind::Module(_), Some(_)) => return wrong("run", "what a module installs runs no program"),
+            (Kind::Module(_), None) if self.form != Form::Package => {
+                return wrong("kind", "what a module installs comes as a package");
+            }
+            (Kind::Module(_), None) if self.state.is_some() => {
+                return wrong("state", "what a module installs keeps no data with the agent");
+            }
+            _ => {}
+        }
         if let Some(why) = self.state.as_ref().and_then(State::contradiction) {
             return wrong("state", why);
         }
@@ -272,6 +277,11 @@ impl Release {
             None => Ok(()),
         }
     }
+}
+
+/// Still there after three seconds.
+pub(crate) fn default_health() -> Health {
+    Health::Alive { seconds: 3 }
 }
 
 /// Half a minute to come up.
@@ -309,7 +319,7 @@ mod tests {
             state: None,
             nature: None,
             policy: Policy::default(),
-            run: Run::plain(How::Exec, "bin/thermostat".parse().unwrap()),
+            run: Some(Run::plain(How::Exec, "bin/thermostat".parse().unwrap())),
             health: Health::Http {
                 url: "http://127.0.0.1:${PORT}/health".to_owned(),
             },
@@ -345,6 +355,33 @@ mod tests {
     }
 
     #[test]
+    fn what_a_module_installs_runs_nothing() {
+        let good = Release {
+            kind: "module:deb".parse().unwrap(),
+            run: None,
+            ..release()
+        };
+        let custom = good.to_custom().unwrap();
+        assert_eq!(custom.pointer("/drover/kind"), Some(&json!("module:deb")));
+        assert_eq!(custom.pointer("/drover/run"), None);
+        assert_eq!(Release::from_custom(&custom).unwrap(), good);
+        let single = Release {
+            form: Form::Single,
+            ..good.clone()
+        };
+        let stateful = Release {
+            state: Some(State::default()),
+            ..good
+        };
+        for bad in [single, stateful] {
+            assert!(
+                matches!(bad.to_custom(), Err(ReleaseError::Contradiction { .. })),
+                "{bad:?}"
+            );
+        }
+    }
+
+    #[test]
     fn fields_of_the_future_are_left_alone() {
         let custom = with("/colour", json!({"category": 3}));
         assert_eq!(Release::from_custom(&custom).unwrap(), release());
@@ -370,7 +407,10 @@ mod tests {
             ("/version", json!("1.2.3.4")),
             ("/counter", json!(-1)),
             ("/counter", json!(1.5)),
-            ("/kind", json!("module:deb")),
+            ("/kind", json!("module:deb")), // with a program
+            ("/kind", json!("module:../deb")),
+            ("/kind", json!("live")),
+            ("/run", Value::Null),
             ("/form", json!("zip")),
             ("/file_name", json!("../x")),
             ("/file_name", json!("a b")),

@@ -23,6 +23,7 @@ mod arch;
 mod archive;
 mod custom;
 mod guess;
+mod kind;
 pub mod limits;
 mod manifest;
 mod name;
@@ -35,8 +36,9 @@ mod unpack;
 mod version;
 
 pub use arch::Arch;
-pub use custom::{Form, Kind, Release, ReleaseError, Requires, Withdrawn};
+pub use custom::{Form, Release, ReleaseError, Requires, Withdrawn};
 pub use guess::{Guess, guess};
+pub use kind::{Kind, KindError, ModuleName};
 pub use manifest::{About, Fault, Manifest, ManifestError};
 pub use name::{Component, NameError, PayloadPath, TargetPath, mend_file_name};
 pub use pack::{PackError, Packed, PackedFile, pack};

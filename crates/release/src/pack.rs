@@ -123,6 +123,12 @@ pub enum PackError {
         /// The path below `payload/`.
         program: PayloadPath,
     },
+    /// A folder among the files for a module, which takes plain files.
+    #[error("{} is a folder: a module is given plain files, pack them into one if it must have folders", path.display())]
+    Folder {
+        /// Which.
+        path: PathBuf,
+    },
 }
 
 /// Writes the package of the folder `dir` (`update.toml` and `payload/`) to `out`.
@@ -384,13 +390,21 @@ fn collect(dir: &Path, below: &str, items: &mut Vec<Item>) -> Result<(), PackErr
 }
 
 fn check_program(manifest: &Manifest, items: &[Item]) -> Result<(), PackError> {
-    let program = &manifest.run.program;
+    let Some(run) = &manifest.run else {
+        return match items.iter().find(|item| item.is_dir) {
+            Some(folder) => Err(PackError::Folder {
+                path: folder.path.clone(),
+            }),
+            None => Ok(()),
+        };
+    };
+    let program = &run.program;
     let Some(item) = items.iter().find(|item| item.name == *program && !item.is_dir) else {
         return Err(PackError::NoProgram {
             program: program.clone(),
         });
     };
-    if manifest.run.how == How::Exec && !item.executable {
+    if run.how == How::Exec && !item.executable {
         return Err(PackError::NotExecutable {
             program: program.clone(),
         });

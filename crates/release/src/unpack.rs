@@ -113,6 +113,12 @@ pub enum UnpackError {
         /// Its name in the package.
         program: String,
     },
+    /// A folder among the files for a module, which takes plain files.
+    #[error("{path} is in a folder or is one: a module is given plain files")]
+    Folder {
+        /// Its name in the package.
+        path: String,
+    },
     /// More entries than allowed.
     #[error("the package has more than {max} entries (the next is {entry:?})")]
     TooMany {
@@ -301,15 +307,22 @@ pub struct Examined {
 pub fn examine(reader: impl Read, limits: &UnpackLimits) -> Result<Examined, UnpackError> {
     let mut archive = Archive::new(reader, *limits);
     let (manifest, first) = manifest_of(&mut archive)?;
-    let program = format!("{PAYLOAD}/{}", manifest.run.program);
+    let program = manifest
+        .run
+        .as_ref()
+        .map(|run| format!("{PAYLOAD}/{}", run.program));
     let mut head = Vec::new();
     let mut entries = vec![first];
     while let Some(item) = archive.next()? {
+        let nested = item.name.matches('/').count() > 1 || item.is_dir && item.name != PAYLOAD;
+        if nested && manifest.kind.module().is_some() {
+            return Err(UnpackError::Folder { path: item.name });
+        }
         if item.is_dir {
             continue;
         }
         let mut hasher = PureSha256::default();
-        let is_program = item.name == program;
+        let is_program = program.as_ref() == Some(&item.name);
         archive.data(&item, |bytes| {
             hasher.update(bytes);
             if is_program {
@@ -320,17 +333,20 @@ pub fn examine(reader: impl Read, limits: &UnpackLimits) -> Result<Examined, Unp
         })?;
         entries.push(entry(item, hasher));
     }
-    match entries.iter().find(|entry| entry.path == program) {
-        None => Err(UnpackError::NoProgram { program }),
-        Some(entry) if manifest.run.how == How::Exec && entry.mode & 0o111 == 0 => {
-            Err(UnpackError::NotExecutable { program })
+    if let (Some(program), Some(run)) = (program, &manifest.run) {
+        match entries.iter().find(|entry| entry.path == program) {
+            None => return Err(UnpackError::NoProgram { program }),
+            Some(entry) if run.how == How::Exec && entry.mode & 0o111 == 0 => {
+                return Err(UnpackError::NotExecutable { program });
+            }
+            Some(_) => {}
         }
-        Some(_) => Ok(Examined {
-            manifest,
-            entries,
-            head,
-        }),
     }
+    Ok(Examined {
+        manifest,
+        entries,
+        head,
+    })
 }
 
 /// Reads the `update.toml` of a package without unpacking it; reads no further than that.

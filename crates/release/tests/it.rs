@@ -530,3 +530,32 @@ fn bytes_do_not_depend_on_the_order_in_which_files_were_made_or_on_their_times()
         make(&mut files.iter().rev(), 2_000_000_000)
     );
 }
+
+/// A module is given plain files: a folder is named, when packing and when reading.
+#[test]
+fn a_package_for_a_module_has_plain_files_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "format = 1\ncomponent = \"base\"\nversion = \"1.0\"\nkind = \"module:deb\"\n";
+    fs::write(dir.path().join("update.toml"), text).unwrap();
+    let payload = dir.path().join("payload");
+    fs::create_dir(&payload).unwrap();
+    fs::write(payload.join("base.deb"), "bytes").unwrap();
+    let good = packed(dir.path());
+    let found = release::examine(&good[..], &UnpackLimits::default()).unwrap();
+    let paths: Vec<&str> = found.entries.iter().map(|entry| entry.path.as_str()).collect();
+    assert_eq!(paths, ["update.toml", "payload/base.deb"]);
+    assert!(found.head.is_empty());
+
+    fs::create_dir(payload.join("more")).unwrap();
+    match pack(dir.path(), io::sink()) {
+        Err(PackError::Folder { path }) => assert_eq!(path, payload.join("more")),
+        other => panic!("{other:?}"),
+    }
+    let mut nested = Hostile(Builder::new(Vec::new()));
+    nested.add("update.toml", EntryType::Regular, text.as_bytes());
+    nested.add("payload/more/base.deb", EntryType::Regular, b"bytes");
+    match release::examine(&nested.bytes()[..], &UnpackLimits::default()) {
+        Err(UnpackError::Folder { path }) => assert_eq!(path, "payload/more/base.deb"),
+        other => panic!("{other:?}"),
+    }
+}

@@ -17,6 +17,12 @@ pub(crate) const MARK: &str = "DROVER_DATA";
 /// Variables that a program gets from the agent's own environment, if they are there.
 const PASSED_ON: [&str; 4] = ["PATH", "TZ", "LANG", "TMPDIR"];
 
+/// The variables of the agent's own environment that programs get too.
+pub(crate) fn passed_on() -> impl Iterator<Item = (String, String)> {
+    let values = PASSED_ON.into_iter();
+    values.filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)))
+}
+
 /// Everything that starts one program.
 #[derive(Debug, Clone)]
 pub struct Launch {
@@ -30,38 +36,34 @@ pub struct Launch {
 
 impl Launch {
     /// The program of `release`, as staged under `digest`; `device` are the device's own variables, which
-    /// win over the release's.
+    /// win over the release's. None: it runs no program.
     #[must_use]
     pub fn new(
         layout: &Layout,
         digest: &Digest,
         release: &Release,
         device: Option<&BTreeMap<String, String>>,
-    ) -> Self {
+    ) -> Option<Self> {
+        let run = release.run.as_ref()?;
         let payload = layout.release(digest).join("payload");
         let data = layout.data(&release.component);
-        let mut env = BTreeMap::new();
-        for name in PASSED_ON {
-            if let Ok(value) = std::env::var(name) {
-                env.insert(name.to_owned(), value);
-            }
-        }
+        let mut env: BTreeMap<String, String> = passed_on().collect();
         env.insert("HOME".to_owned(), data.display().to_string());
-        if release.run.how == How::Python {
+        if run.how == How::Python {
             // What lies in the release's folder stays as it was signed.
             env.insert("PYTHONDONTWRITEBYTECODE".to_owned(), "1".to_owned());
         }
-        env.extend(release.run.env.clone());
+        env.extend(run.env.clone());
         env.extend(device.cloned().unwrap_or_default());
         env.extend(own_variables(&release.component, &release.version, &data));
-        Self {
-            how: release.run.how,
-            program: payload.join(release.run.program.as_str()),
-            args: release.run.args.clone(),
+        Some(Self {
+            how: run.how,
+            program: payload.join(run.program.as_str()),
+            args: run.args.clone(),
             env,
             data,
             payload,
-        }
+        })
     }
 
     /// The value of a variable in the program's environment.

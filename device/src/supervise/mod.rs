@@ -3,5 +3,7 @@
 pub mod adopt;
 pub mod health;
 pub mod launch;
+pub mod module;
 pub mod output;
 pub mod process;
+pub mod tree;

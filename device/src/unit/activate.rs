@@ -67,6 +67,7 @@ impl Unit {
         match self.slot.life {
             Life::Preparing => Some(Happening::NotPrepared { reason, bad: false }),
             Life::Staged | Life::Switching => Some(Happening::NotCleared { reason }),
+            Life::Module(_) => Some(Happening::DidNot { reason }),
             _ => {
                 if let Some(teller) = self.teller.take() {
                     self.hub
@@ -96,6 +97,9 @@ impl Unit {
                 let proved = self.prove().await;
                 return Ok(proved);
             }
+            Action::Fetch => return Ok(self.fetch_for_module().await),
+            Action::Call => return Ok(self.call_module().await),
+            Action::CleanUp => self.clean_up().await,
             // Where it is not on disk, the report's end waits for it.
             Action::RaiseFloor => drop(self.raise_floor().await),
             Action::Report => return Ok(self.report_end().await),
@@ -332,6 +336,8 @@ impl Unit {
     pub(super) fn show_resting(&self) {
         let activity = match (&self.slot.current, &self.program) {
             (None, _) => Activity::Empty,
+            // It is there; no program of it runs here.
+            (Some(current), _) if current.kind.module().is_some() => Activity::Running,
             (Some(_), Some(_)) if self.wait.failures() < crate::limits::LOOP_BREAKER => Activity::Running,
             (Some(_), _) => Activity::Failing,
         };
@@ -348,6 +354,9 @@ impl Action {
             Self::Stop => "stop",
             Self::Start => "start",
             Self::Prove => "prove",
+            Self::Fetch => "fetch",
+            Self::Call => "call",
+            Self::CleanUp => "clean-up",
             Self::RaiseFloor => "raise-floor",
             Self::Report => "report",
             Self::Collect => "collect",

@@ -5,6 +5,7 @@
 //! committed or undone it does nothing else, but hears a person who wants the old one back.
 
 mod activate;
+mod module;
 mod program;
 mod prove;
 
@@ -23,7 +24,7 @@ use crate::backoff::BackOff;
 use crate::bus::Teller;
 use crate::hub::{Hub, Unfollowed};
 use crate::limits::{BACK_OFF_CAP, RESTART_BASE, RESTART_CAP, RETRY_BASE, RETRY_CAP};
-use crate::machine::{Attempt, Cause, Happening, Life, Slot};
+use crate::machine::{Answers, Attempt, Cause, Happening, Life, Slot};
 use crate::order::{Plan, Verdict};
 use crate::prepare::{Unprepared, judge, misfit_here, prepare};
 use crate::world::{CutOff, Point};
@@ -66,6 +67,8 @@ pub struct Unit {
     job: Option<Job>,
     /// Processes of an earlier agent were looked for.
     swept: bool,
+    /// Calls of its update module by an earlier agent were looked for.
+    calls_swept: bool,
     /// The release whose files were just found to be as they should be.
     verified: Option<Digest>,
     /// Why the program could not be started.
@@ -137,6 +140,7 @@ impl Unit {
             plan: None,
             job: None,
             swept: false,
+            calls_swept: false,
             verified: None,
             start_failure: None,
             wait: BackOff::new(RESTART_BASE, RESTART_CAP),
@@ -378,6 +382,7 @@ impl Unit {
             restarts: 0,
             began: mtls::stamp(),
             events: Vec::new(),
+            answers: Answers::default(),
         };
         let teller = Teller::new(
             Arc::clone(&self.hub.bus),

@@ -20,6 +20,9 @@ use crate::supervise::output::{Copier, Mark, Output};
 use crate::supervise::process::{Exit, Process};
 use crate::trust::chain;
 
+/// Time to stop for a program whose release says nothing of it.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// A program that runs.
 #[derive(Debug)]
 pub(super) struct Program {
@@ -37,7 +40,9 @@ pub(super) struct Program {
 
 impl Program {
     fn patience(&self) -> Duration {
-        Duration::from_secs(u64::from(self.release.run.stop_seconds)).min(MAX_STOP)
+        let run = self.release.run.as_ref();
+        let patience = run.map_or(PATIENCE, |run| Duration::from_secs(u64::from(run.stop_seconds)));
+        patience.min(MAX_STOP)
     }
 
     /// Waits a moment for the output of a program that has ended.
@@ -73,6 +78,9 @@ impl Unit {
             self.say_nothing_runs();
             return;
         };
+        if current.kind.module().is_some() {
+            return;
+        }
         if self
             .program
             .as_ref()
@@ -102,15 +110,16 @@ impl Unit {
             .load()
             .unwrap_or_default();
         let data = self.hub.layout.data(&self.component);
-        let mut patience = Duration::from_secs(10);
+        let mut patience = PATIENCE;
         if let (Some(current), Some(run)) = (current, run)
             && run.digest == current.digest
             && let Some(process) = run.find()
         {
-            match stage::load(files, &self.hub.layout, &current.digest) {
-                Ok(staged) => {
+            let staged = stage::load(files, &self.hub.layout, &current.digest).map_err(|error| chain(&error));
+            let found = staged.and_then(|staged| Ok((self.launch_of(current, &staged.release)?, staged)));
+            match found {
+                Ok((launch, staged)) => {
                     tracing::info!(target: "drover", component = %self.component, pid = process.pid(), "goes on running under this agent");
-                    let launch = self.launch_of(current, &staged.release);
                     let copier = run.find_copier();
                     let program = self.program_of(process, current.digest, staged.release, &launch, copier);
                     patience = program.patience();
@@ -123,7 +132,7 @@ impl Unit {
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(target: "drover", error = %chain(&error), "cannot take over a running program");
+                    tracing::warn!(target: "drover", error, "cannot take over a running program");
                 }
             }
         }
@@ -131,9 +140,10 @@ impl Unit {
         end_strays(&data, spare, patience).await;
     }
 
-    fn launch_of(&self, current: &Installed, release: &Release) -> Launch {
+    fn launch_of(&self, current: &Installed, release: &Release) -> Result<Launch, String> {
         let device = self.hub.settings.env.get(&self.component);
         Launch::new(&self.hub.layout, &current.digest, release, device)
+            .ok_or_else(|| format!("{} {} names no program", self.component, current.version))
     }
 
     fn program_of(
@@ -159,7 +169,7 @@ impl Unit {
 
     async fn launch(&mut self, current: &Installed) -> Result<Program, String> {
         let staged = self.checked(current.digest).await?;
-        let launch = self.launch_of(current, &staged.release);
+        let launch = self.launch_of(current, &staged.release)?;
         let name = format!("{} {}", self.component, current.version);
         self.hub.bus.say(&messages::STARTING, name);
         let files = &self.hub.world.files;
@@ -212,7 +222,7 @@ impl Unit {
     /// Stops the program, if one runs, and everything it started; also what an earlier agent left.
     pub(super) async fn stop_program(&mut self) {
         self.restart_at = None;
-        let mut patience = Duration::from_secs(10);
+        let mut patience = PATIENCE;
         let mut copier = None;
         if let Some(mut program) = self.program.take() {
             patience = program.patience();

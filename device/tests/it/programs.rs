@@ -133,7 +133,7 @@ async fn a_program_that_ignores_being_told_to_stop_is_killed_after_its_time() {
     site.enrolled().await;
     let agent = site.agent().await;
     let mut first = script("1.0.0", 1);
-    first.run.stop_seconds = 1;
+    first.run.as_mut().unwrap().stop_seconds = 1;
     let stubborn = String::from_utf8(good("1.0.0"))
         .unwrap()
         .replace("exit 0' TERM", ":' TERM");
@@ -195,7 +195,7 @@ async fn a_jar_without_java_says_what_to_install() {
     let agent = site.agent().await;
     let mut jar = script("1.0.0", 1);
     jar.file_name = "thermostat.jar".into();
-    jar.run = Run::plain(How::Jar, "thermostat.jar".parse().unwrap());
+    jar.run = Some(Run::plain(How::Jar, "thermostat.jar".parse().unwrap()));
     site.publish(&jar, b"PK\x03\x04 no real jar", None);
     let report = site.ends_with(&jar, Outcome::RolledBack).await;
     let reason = report.reason.unwrap();
@@ -230,8 +230,8 @@ http.server.HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Answer).serve_for
 fn python(version: &str, counter: u64) -> release::Release {
     let mut release = script(version, counter);
     release.file_name = "thermostat.py".into();
-    release.run = Run::plain(How::Python, "thermostat.py".parse().unwrap());
-    release.run.env = [
+    release.run = Some(Run::plain(How::Python, "thermostat.py".parse().unwrap()));
+    release.run.as_mut().unwrap().env = [
         ("MOOD".to_owned(), "good".to_owned()),
         ("PORT".to_owned(), "1".to_owned()),
     ]
@@ -266,7 +266,12 @@ async fn a_python_file_is_asked_over_http_at_the_port_that_the_device_chose() {
     site.ends_with(&first, Outcome::Committed).await;
     // The next one starts and answers, but says that it is not well.
     let mut second = python("1.1.0", 2);
-    second.run.env.insert("MOOD".into(), "bad".into());
+    second
+        .run
+        .as_mut()
+        .unwrap()
+        .env
+        .insert("MOOD".into(), "bad".into());
     second.start_seconds = 1;
     let bytes = format!("{PYTHON}# 1.1.0\n");
     site.publish(&second, bytes.as_bytes(), Some("1.0.0"));
@@ -317,7 +322,7 @@ async fn a_package_of_several_files_runs_and_keeps_its_data_over_an_update() {
         let mut release = script(version, counter);
         release.form = Form::Package;
         release.file_name = format!("thermostat-{version}.tar");
-        release.run.program = "bin/start.sh".parse().unwrap();
+        release.run.as_mut().unwrap().program = "bin/start.sh".parse().unwrap();
         site.publish(&release, &package(version), expects);
         site.ends_with(&release, Outcome::Committed).await;
         assert_eq!(site.data("running"), version);

@@ -124,10 +124,10 @@ pub fn script(version: &str, counter: u64) -> Release {
         state: None,
         nature: None,
         policy: release::Policy::default(),
-        run: Run {
+        run: Some(Run {
             stop_seconds: 5,
             ..Run::plain(How::Exec, "thermostat.sh".parse().unwrap())
-        },
+        }),
         health: Health::Command {
             argv: ["sh", "-c", "test -f \"$DROVER_DATA/ready\""]
                 .map(str::to_owned)

@@ -278,6 +278,11 @@ impl Site {
     /// An enrolled device on which version 1.0.0 runs.
     pub async fn with_first_version(&self) -> (Agent, Release) {
         self.enrolled().await;
+        self.with_first_version_again().await
+    }
+
+    /// The same on a device that is enrolled already.
+    pub async fn with_first_version_again(&self) -> (Agent, Release) {
         let agent = self.agent().await;
         let first = script("1.0.0", 1);
         self.publish(&first, &crate::repository::good("1.0.0"), None);

@@ -163,7 +163,7 @@ async fn a_roll_back_that_comes_too_late_does_not_go_one_version_further() {
     site.ends_with(&second, Outcome::Committed).await;
     let mut third = script("1.2.0", 3);
     third.probation_seconds = LONG;
-    third.run.stop_seconds = 30;
+    third.run.as_mut().unwrap().stop_seconds = 30;
     // It ends when the test lets it.
     let slow = String::from_utf8(good("1.2.0")).unwrap().replace(
         "exit 0' TERM",

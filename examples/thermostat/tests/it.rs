@@ -70,7 +70,7 @@ fn start(version: &str, data: &Path) -> Running {
     let program = installed
         .path()
         .join("payload")
-        .join(manifest.run.program.as_str());
+        .join(manifest.run.as_ref().unwrap().program.as_str());
     let mut child = Command::new(program)
         .current_dir(elsewhere.path())
         .env("THERMOSTAT_PORT", port.to_string())

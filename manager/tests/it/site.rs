@@ -242,7 +242,7 @@ fn release(version: &str, counter: u64) -> Release {
         counter,
         kind: Kind::App,
         form: Form::Single,
-        run: Run::plain(How::Exec, file_name.parse().unwrap()),
+        run: Some(Run::plain(How::Exec, file_name.parse().unwrap())),
         file_name,
         arch: None,
         hardware: Vec::new(),

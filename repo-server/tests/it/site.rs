@@ -294,7 +294,7 @@ pub(crate) fn sample(version: &str, counter: u64) -> Sample {
         state: None,
         nature: None,
         policy: release::Policy::default(),
-        run,
+        run: Some(run),
         health: Health::Alive { seconds: 1 },
         start_seconds: 30,
         probation_seconds: 5,

@@ -109,3 +109,74 @@ async fn a_program_that_cannot_start_leaves_the_old_one_running() {
         "1.0.0"
     );
 }
+
+/// A module written to the protocol's text: puts the payload `app.conf` where `dest` says, and can give back what was
+/// there; says no where a payload `poison` is.
+const MODULE: &str = r#"#!/bin/sh
+set -e
+case "$1" in
+    SupportsRollback) echo Yes ;;
+    ArtifactInstall)
+        dest=$(cat files/dest)
+        test ! -f "$dest" || cp "$dest" tmp/before
+        cp files/app.conf "$dest" ;;
+    ArtifactCommit)
+        test ! -f files/poison || { echo 'the line does not start' >&2; exit 7; } ;;
+    ArtifactRollback) test ! -f tmp/before || cp tmp/before "$(cat files/dest)" ;;
+esac
+"#;
+
+/// What an update module of the device installs: packed, looked at, signed, installed, and undone by the module.
+#[tokio::test]
+async fn what_a_module_installs_is_there_and_a_bad_one_is_undone_by_it() {
+    let site = Site::running(SiteOptions::default()).await;
+    let work = tempfile::tempdir().unwrap();
+    let mut follow = site.follow();
+    let mut agent = site.enroll("pump").await;
+    let modules = work.path().join("modules");
+    put(&modules.join("settings"), MODULE.as_bytes(), 0o755);
+    let settings = agent.dir.join("device.toml");
+    let text = std::fs::read_to_string(&settings).unwrap();
+    let text = format!(
+        "{text}\n[modules]\nfolder = {:?}\n",
+        modules.display().to_string()
+    );
+    put(&settings, text.as_bytes(), 0o644);
+    agent.start().await;
+
+    let dest = work.path().join("app.conf");
+    let package = |version: &str, poison: bool| {
+        let dir = work.path().join(version);
+        let manifest = format!(
+            "format = 1\ncomponent = \"line\"\nversion = \"{version}\"\nkind = \"module:settings\"\n"
+        );
+        put(&dir.join("update.toml"), manifest.as_bytes(), 0o644);
+        put(
+            &dir.join("payload/dest"),
+            dest.display().to_string().as_bytes(),
+            0o644,
+        );
+        put(
+            &dir.join("payload/app.conf"),
+            format!("speed of {version}\n").as_bytes(),
+            0o644,
+        );
+        if poison {
+            put(&dir.join("payload/poison"), b"", 0o644);
+        }
+        dir
+    };
+    let _ = site.publish(&package("1.0", false), &[]).await.ok();
+    follow.committed("pump", "1.0.0").await;
+    assert_eq!(std::fs::read_to_string(&dest).unwrap(), "speed of 1.0\n");
+
+    let _ = site.publish(&package("2.0", true), &[]).await.ok();
+    let event = follow.outcome("pump", "2.0.0").await;
+    assert_eq!(event.step, Step::RolledBack);
+    let reason = event.reason.unwrap();
+    assert!(reason.contains("the line does not start"), "{reason}");
+    assert!(reason.contains("its module rolled back to 1.0.0"), "{reason}");
+    assert_eq!(std::fs::read_to_string(&dest).unwrap(), "speed of 1.0\n");
+    let state = &agent.status().await.components[0];
+    assert_eq!(state.version.as_ref().unwrap().to_string(), "1.0.0");
+}

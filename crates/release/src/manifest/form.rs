@@ -4,9 +4,10 @@ use semver::VersionReq;
 use std::collections::BTreeMap;
 
 use super::fields::{Faults, Field, Table};
-use super::{About, Manifest, default_health};
+use super::{About, Manifest};
 use crate::arch::Arch;
-use crate::custom::{self, Kind, Release, Requires};
+use crate::custom::{self, Release, Requires, default_health};
+use crate::kind::{Kind, ModuleName};
 use crate::limits;
 use crate::name::Component;
 use crate::policy::{Category, Nature, Otherwise, Policy, Stillness, Urgency};
@@ -35,9 +36,13 @@ pub(super) fn read(mut file: Table<'_>, faults: &mut Faults<'_>) -> Option<Manif
     });
     let kind = file
         .take("kind")
-        .map_or(Some(Kind::App), |field| kind(&field, faults));
+        .map_or(Some(Kind::App), |field| field.parsed(faults));
+    if let Some(Kind::Module(name)) = &kind {
+        not_for_modules(&file, name, faults);
+    }
+    let is_app = matches!(kind, Some(Kind::App));
     let run = file.table("run", faults);
-    if run.is_none() && !file.has("run") {
+    if is_app && run.is_none() && !file.has("run") {
         faults.add(
             0,
             "[run] is missing: add it with how = \"exec\" and program = \"NAME\"",
@@ -63,7 +68,7 @@ pub(super) fn read(mut file: Table<'_>, faults: &mut Faults<'_>) -> Option<Manif
         version: version?,
         counter,
         kind: kind?,
-        run: run?,
+        run: if is_app { Some(run?) } else { None },
         health: health?,
         start_seconds: start_seconds.unwrap_or_else(custom::default_start_seconds),
         probation_seconds: probation_seconds.unwrap_or_else(custom::default_probation_seconds),
@@ -85,8 +90,18 @@ fn read_if<I, T>(
     input.and_then(|input| read(input, faults))
 }
 
-fn kind(field: &Field<'_>, faults: &mut Faults<'_>) -> Option<Kind> {
-    field.one_of(&[("app", Kind::App)], faults)
+/// What the agent does for a program of its own, a module does by itself.
+fn not_for_modules(file: &Table<'_>, name: &ModuleName, faults: &mut Faults<'_>) {
+    for table in ["run", "health", "state"] {
+        if file.has(table) {
+            faults.add(
+                file.place_of(table),
+                format_args!(
+                    "[{table}] is for applications: remove it, the module {name} installs this release"
+                ),
+            );
+        }
+    }
 }
 
 fn run(mut table: Table<'_>, faults: &mut Faults<'_>) -> Option<Run> {

@@ -4,7 +4,7 @@
 //! format = 1
 //! component = "thermostat"
 //! version = "1.2.0"
-//! kind = "app"              # a process that the agent supervises
+//! kind = "app"              # a process that the agent supervises; or "module:NAME", see below
 //! # counter = 7             # who keeps the release counter; else the publisher counts
 //!
 //! [run]
@@ -52,7 +52,10 @@
 //! [about]
 //! vendor = "…"              # developer, location, license, description
 //! ```
-//! `format`, `component`, `version` and `[run]` are required. Without `[health]` a program is well
+//! A release of kind `module:NAME` has plain files in `payload/`, no folders, and neither `[run]`, `[health]` nor
+//! `[state]`: the device's update module NAME is given the files and installs them.
+//!
+//! `format`, `component`, `version` and, for an application, `[run]` are required. Without `[health]` a program is well
 //! when it is still there after three seconds; without `[policy]` it is installed at once.
 
 mod fields;
@@ -63,7 +66,8 @@ use toml::de::DeTable;
 use tuf::UnixTime;
 
 use crate::arch::Arch;
-use crate::custom::{self, Form, Kind, Release, Requires};
+use crate::custom::{self, Form, Release, Requires, default_health};
+use crate::kind::Kind;
 use crate::limits;
 use crate::name::Component;
 use crate::policy::{Nature, Policy};
@@ -84,9 +88,9 @@ pub struct Manifest {
     pub counter: Option<u64>,
     /// How it is installed.
     pub kind: Kind,
-    /// How it runs.
-    pub run: Run,
-    /// How one knows that it is well.
+    /// How it runs; none: a module installs it, and it runs nothing of its own.
+    pub run: Option<Run>,
+    /// How one knows that an application is well; a module says so itself.
     pub health: Health,
     /// Seconds from start to the first healthy answer, at most.
     pub start_seconds: u32,
@@ -181,7 +185,7 @@ impl Manifest {
             version,
             counter: None,
             kind: Kind::App,
-            run,
+            run: Some(run),
             health: default_health(),
             start_seconds: custom::default_start_seconds(),
             probation_seconds: custom::default_probation_seconds(),
@@ -264,7 +268,7 @@ impl Manifest {
             component: self.component.clone(),
             version: self.version.clone(),
             counter: self.counter.unwrap_or(counter),
-            kind: self.kind,
+            kind: self.kind.clone(),
             form,
             file_name,
             arch: self.arch,
@@ -286,11 +290,6 @@ impl Manifest {
             withdrawn: None,
         }
     }
-}
-
-/// Still there after three seconds.
-fn default_health() -> Health {
-    Health::Alive { seconds: 3 }
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ fn the_smallest_manifest_has_good_defaults() {
 fn the_manifest_in_the_documentation_is_one() {
     let manifest = Manifest::parse(&full()).unwrap();
     assert_eq!(manifest.requires.disk_bytes, Some(10_000_000));
-    assert_eq!(manifest.run.env["MODE"], "heat");
+    assert_eq!(manifest.run.as_ref().unwrap().env["MODE"], "heat");
     let broker = "broker".parse().unwrap();
     assert!(manifest.requires.components[&broker].matches(&semver::Version::new(2, 9, 0)));
     assert_eq!(manifest.state.as_ref().unwrap().readable(), "1, 2, 3");
@@ -53,6 +53,24 @@ fn the_manifest_in_the_documentation_is_one() {
          power above 30 %, in depot, interlock door-open not set, after 720 h ask a person"
     );
     assert_eq!(signed(&manifest).counter, 3);
+}
+
+#[test]
+fn what_a_module_installs_needs_no_program() {
+    let text = "format = 1\ncomponent = \"base\"\nversion = \"1.2\"\nkind = \"module:deb\"\n";
+    let manifest = Manifest::parse(text).unwrap();
+    assert_eq!(manifest.kind.module().unwrap().as_str(), "deb");
+    assert!(manifest.run.is_none() && signed(&manifest).run.is_none());
+    for table in [
+        "[run]\nhow = \"exec\"\nprogram = \"x\"",
+        "[health]\nalive_seconds = 1",
+        "[state]\nto = 1",
+    ] {
+        let error = Manifest::parse(&format!("{text}{table}\n")).unwrap_err();
+        assert_eq!(error.faults.len(), 1, "{error}");
+        assert_eq!(error.faults[0].line, 5);
+        assert!(error.faults[0].message.contains("is for applications"), "{error}");
+    }
 }
 
 /// The description that a device will read.
@@ -73,7 +91,9 @@ fn a_fault_names_its_place_and_the_way_out() {
         ((2, 13), "\"thermostat\"", "\"thermo stat\"", "A-Z a-z 0-9"),
         ((3, 11), "\"1.2.0\"", "\"1.2.3.4\"", "like 1.2.3"),
         ((3, 11), "\"1.2.0\"", "1.2", "put it in quotes, \"1.2\""),
-        ((4, 8), "\"app\"", "\"module:deb\"", "one of \"app\""),
+        ((4, 8), "\"app\"", "\"live\"", "write \"app\""),
+        ((4, 8), "\"app\"", "\"module:../deb\"", "no module's name"),
+        ((7, 1), "\"app\"", "\"module:deb\"", "[run] is for applications"),
         ((7, 2), "[run]", "[rune]", "did you mean `run`?"),
         ((7, 5), "[run]", "[run", "unclosed table"),
         ((8, 7), "\"exec\"", "\"shell\"", "\"exec\", \"jar\", \"python\""),
@@ -261,7 +281,7 @@ fn written() -> impl Strategy<Value = (Manifest, String)> {
                 let mut manifest = Manifest::new(component.parse().unwrap(), version, run);
                 manifest.counter = counter;
                 line(&mut text, "counter", counter);
-                write_run(&mut text, word, &manifest.run);
+                write_run(&mut text, word, manifest.run.as_ref().unwrap());
                 write_requires(&mut text, &mut manifest, requires);
                 write_state(&mut text, &mut manifest, state);
                 write_policy(&mut text, &mut manifest, policy);
