@@ -155,15 +155,20 @@ async fn programs_are_kept_running_through_ends_restarts_and_no_manager() {
     agent.stop().await;
     assert!(agent.processes("app").is_empty());
     agent.start().await;
+    // What is installed is shown before it has been started.
     eventually(
-        "it is running",
-        || agent.shows("app"),
-        |shown| shown == "1.0.0 running",
+        "it is started again",
+        || async { agent.processes("app") },
+        |now: &Vec<i32>| now.len() == 1,
     )
     .await;
-    assert_eq!(agent.processes("app").len(), 1);
-    let status = agent.status().await;
-    assert!(!status.connected && !status.connection.is_empty(), "{status:?}");
+    assert_eq!(agent.shows("app").await, "1.0.0 running");
+    eventually(
+        "it says why it is not connected",
+        || agent.status(),
+        |status| !status.connected && !status.connection.is_empty(),
+    )
+    .await;
 }
 
 /// By hand to the previous version, held there, and on again: the manager's orders are told why not.
