@@ -1,6 +1,7 @@
 //! Every route of every port, asked by everybody who could come.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use certs::{DeviceAuthority, Issued, flawed, life};
 use manager::ports::{DEVICE_ROUTES, PUBLIC_ROUTES, Port, Route};
@@ -13,6 +14,9 @@ use serde_json::{Value, json};
 
 use crate::device::{Device, client};
 use crate::site::{Gateway, Site, name, now};
+
+/// How long an answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What the device port has for somebody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -188,7 +192,21 @@ fn handled(route: &Route, pump: &Device, csr: &str) -> (String, Value, u16, &'st
     (at.to_owned(), body, status, code)
 }
 
+/// Asks; once more where the client waits for a connection of its pool that was closed at that moment, which it may do
+/// for ever.
 async fn ask(
+    visitor: &Visitor,
+    method: &str,
+    url: &str,
+    body: &Value,
+) -> Result<(u16, String), reqwest::Error> {
+    match tokio::time::timeout(PATIENCE, ask_once(visitor, method, url, body)).await {
+        Ok(answer) => answer,
+        Err(_) => ask_once(visitor, method, url, body).await,
+    }
+}
+
+async fn ask_once(
     visitor: &Visitor,
     method: &str,
     url: &str,
