@@ -247,6 +247,12 @@ impl AuthorWindow {
                 _ => {}
             }
         }
+        // First heard of, in whichever way: begun before this window was opened, or by another.
+        let running = job.kind == JobKind::Publish && job.end.is_none();
+        if before.is_none() && running && !self.publish.is_open() {
+            self.publish.follow(job.id);
+            self.page = Page::Overview;
+        }
         self.job = Some(job);
     }
 
@@ -256,7 +262,6 @@ impl AuthorWindow {
         };
         let status = &snapshot.status;
         let newer = |job: &JobStatus| self.job.as_ref().is_none_or(|known| known.id < job.id);
-        // One that was begun before this window was opened, or by another.
         let unseen = status.job.as_ref().filter(|job| newer(job)).cloned();
         let ended = status.last_job.as_ref().filter(|job| {
             let known = self.job.as_ref();
@@ -264,13 +269,7 @@ impl AuthorWindow {
         });
         let heard = unseen.or_else(|| ended.cloned());
         if let Some(job) = heard {
-            let running = job.kind == JobKind::Publish && job.end.is_none();
-            let id = job.id;
             self.heard(job);
-            if running && !self.publish.is_open() {
-                self.publish.follow(id);
-                self.page = Page::Overview;
-            }
         }
     }
 
