@@ -22,7 +22,9 @@
 //! The pointer (`current`) names the new version from `trying` on; it is in the same record as the life, so
 //! they can never disagree.
 
+mod happening;
 mod module;
+mod slot;
 
 use protocol::{Event, Outcome, Stamp, UpdateId};
 use release::{Kind, TargetPath, Version};
@@ -30,6 +32,7 @@ use serde::{Deserialize, Serialize};
 use tuf::Digest;
 
 use crate::limits::{MAX_BAD, MAX_RESTARTS, MAX_UNDO_REBOOTS};
+pub use happening::{Action, Happening};
 pub use module::{Answers, Phase, Reboot};
 use module::{fail, give_up, resume};
 
@@ -149,92 +152,6 @@ pub struct Slot {
     /// How often preparing this update was cut off by a restart.
     #[serde(default)]
     pub interrupted: Option<(UpdateId, u32)>,
-}
-
-/// What can happen to a component.
-#[derive(Debug, Clone)]
-pub enum Happening {
-    /// An order passed every check that needs no bytes.
-    Ordered(Attempt),
-    /// A person wants the previous version back.
-    RolledBackByHand(Attempt),
-    /// The new release is on disk, whole and durable.
-    Prepared,
-    /// It could not be brought here; `bad`: because of what it is, not because of where we are.
-    NotPrepared {
-        /// Why.
-        reason: String,
-        /// Whether its digest is to be remembered as bad.
-        bad: bool,
-    },
-    /// Checked against the newest metadata: it may still be activated.
-    Cleared,
-    /// The staged release must not be activated: withdrawn, changed on disk, or not to be written down.
-    NotCleared {
-        /// Why.
-        reason: String,
-    },
-    /// The version that was to be stopped is gone.
-    Stopped,
-    /// The new one was healthy through its probation.
-    Passed,
-    /// The new one could not be started, died, or was not healthy.
-    Unhealthy {
-        /// What it did, with its last words.
-        reason: String,
-    },
-    /// The module has its files; `undoes`: it can roll back what it will do with them.
-    Fetched {
-        /// Its answer to `SupportsRollback`.
-        undoes: bool,
-    },
-    /// The module was called for its phase and ended well; in the phase of installing, with what it then wants.
-    Did {
-        /// Its answer to `NeedsArtifactReboot`.
-        reboot: Reboot,
-    },
-    /// The module failed in its phase, or could not be called.
-    DidNot {
-        /// What it did, with its last words.
-        reason: String,
-    },
-    /// A person does not want the new one, while it still proves itself.
-    TakenBack,
-    /// The agent ends in good order before the release is here.
-    PutOff,
-    /// The report is in the queue.
-    Reported,
-    /// The agent has started and read the slot.
-    Restarted,
-    /// A person lifts the hold and forgives what failed.
-    Released,
-}
-
-/// What the driver has to do, in order, once the slot is written down.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
-    /// Download, verify, stage; then `Prepared` or `NotPrepared`.
-    Prepare,
-    /// Check against the newest metadata and the disk; then `Cleared` or `NotCleared`.
-    Recheck,
-    /// Stop whatever runs; then `Stopped`.
-    Stop,
-    /// Start what the pointer names, or keep it if it runs.
-    Start,
-    /// Watch the new one through start, health and probation; then `Passed`, `Unhealthy` or `TakenBack`.
-    Prove,
-    /// Let the module have its files; then `Fetched` or `NotCleared`.
-    Fetch,
-    /// Call the module for its phase; then `Did` or `DidNot`.
-    Call,
-    /// Let the module clean up, if it was called at all, and remove what it was given.
-    CleanUp,
-    /// Raise the component's release floor to the current one's counter.
-    RaiseFloor,
-    /// Put the signed report into the queue; then `Reported`.
-    Report,
-    /// Remove releases that nothing names any more.
-    Collect,
 }
 
 /// A happening that has no place in this life.
@@ -536,143 +453,6 @@ fn remember_bad(slot: &mut Slot, reason: &str) {
     });
     let surplus = slot.bad.len().saturating_sub(MAX_BAD);
     slot.bad.drain(..surplus);
-}
-
-impl Slot {
-    /// Why this digest is not tried again, if it failed here.
-    #[must_use]
-    pub fn bad_reason(&self, digest: &Digest) -> Option<&str> {
-        self.bad
-            .iter()
-            .find(|bad| bad.digest == *digest)
-            .map(|bad| bad.reason.as_str())
-    }
-
-    /// Whether an update module installs what is under way.
-    #[must_use]
-    pub fn has_module(&self) -> bool {
-        let attempt = self.attempt.as_ref();
-        attempt.is_some_and(|attempt| attempt.to.kind.module().is_some())
-    }
-
-    /// What the module of the change under way has said so far.
-    #[must_use]
-    pub fn answers(&self) -> Answers {
-        let attempt = self.attempt.as_ref();
-        attempt.map(|attempt| attempt.answers.clone()).unwrap_or_default()
-    }
-
-    fn answered(&mut self, change: impl FnOnce(&mut Answers)) {
-        if let Some(attempt) = &mut self.attempt {
-            change(&mut attempt.answers);
-        }
-    }
-
-    /// The module is to be called for this phase next.
-    fn call(mut self, phase: Phase) -> (Self, Vec<Action>) {
-        self.life = Life::Module(phase);
-        (self, vec![Action::Call])
-    }
-
-    /// Whether a version that was ordered proves itself: a roll back by hand can end that at once.
-    #[must_use]
-    pub fn tries_an_order(&self) -> bool {
-        let ordered = |attempt: &Attempt| attempt.cause == Cause::Order;
-        self.life == Life::Trying && self.attempt.as_ref().is_some_and(ordered)
-    }
-
-    /// What a roll back by hand would return to now.
-    #[must_use]
-    pub fn way_back(&self) -> Option<&Installed> {
-        match (&self.life, &self.attempt) {
-            (Life::Trying, Some(attempt)) if attempt.cause == Cause::Order => attempt.from.as_ref(),
-            (Life::Trying | Life::Returning | Life::Module(_), _) => None,
-            _ => self.previous.as_ref(),
-        }
-    }
-
-    /// Every release that this slot still needs on disk.
-    pub fn needed(&self) -> impl Iterator<Item = Digest> + '_ {
-        let under_way = self
-            .attempt
-            .iter()
-            .flat_map(|attempt| attempt.from.iter().chain([&attempt.to]));
-        self.current
-            .iter()
-            .chain(&self.previous)
-            .chain(under_way)
-            .map(|installed| installed.digest)
-    }
-}
-
-impl Life {
-    /// Whether the attempt's release may come to run without another order.
-    #[must_use]
-    pub fn may_come_to_run(&self) -> bool {
-        matches!(
-            self,
-            Self::Staged | Self::Switching | Self::Trying | Self::Returning | Self::Module(_)
-        )
-    }
-
-    /// Whether a slot that enters this life must be on disk before the driver goes on: towards the new
-    /// version nothing happens that is not written down; on the way back the old version comes first.
-    #[must_use]
-    pub fn needs_writing(&self) -> bool {
-        matches!(
-            self,
-            Self::Preparing
-                | Self::Staged
-                | Self::Switching
-                | Self::Trying
-                | Self::Module(Phase::Install | Phase::Reboot | Phase::Verify | Phase::Commit)
-        )
-    }
-
-    /// Its name.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Idle => "idle",
-            Self::Preparing => "preparing",
-            Self::Staged => "staged",
-            Self::Switching => "switching",
-            Self::Trying => "trying",
-            Self::Returning => "returning",
-            Self::Module(phase) => phase.life(),
-            Self::Ended(_) => "ended",
-        }
-    }
-}
-
-impl std::fmt::Display for Life {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl Happening {
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Ordered(_) => "an order",
-            Self::RolledBackByHand(_) => "a roll back by hand",
-            Self::Prepared => "the end of preparing",
-            Self::NotPrepared { .. } => "a failure to prepare",
-            Self::Cleared => "a clearance",
-            Self::NotCleared { .. } => "a refused clearance",
-            Self::Stopped => "the end of the old version",
-            Self::Passed => "the end of probation",
-            Self::Unhealthy { .. } => "a failed health check",
-            Self::Fetched { .. } => "files for a module",
-            Self::Did { .. } => "a module's success",
-            Self::DidNot { .. } => "a module's failure",
-            Self::TakenBack => "a roll back by hand on probation",
-            Self::PutOff => "an orderly end",
-            Self::Reported => "a queued report",
-            Self::Restarted => "a restart",
-            Self::Released => "a release of the hold",
-        }
-    }
 }
 
 #[cfg(test)]

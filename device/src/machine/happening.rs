@@ -1,0 +1,113 @@
+//! What can happen to a component, and what is to be done about it.
+
+use super::{Attempt, Reboot};
+
+/// What can happen to a component.
+#[derive(Debug, Clone)]
+pub enum Happening {
+    /// An order passed every check that needs no bytes.
+    Ordered(Attempt),
+    /// A person wants the previous version back.
+    RolledBackByHand(Attempt),
+    /// The new release is on disk, whole and durable.
+    Prepared,
+    /// It could not be brought here; `bad`: because of what it is, not because of where we are.
+    NotPrepared {
+        /// Why.
+        reason: String,
+        /// Whether its digest is to be remembered as bad.
+        bad: bool,
+    },
+    /// Checked against the newest metadata: it may still be activated.
+    Cleared,
+    /// The staged release must not be activated: withdrawn, changed on disk, or not to be written down.
+    NotCleared {
+        /// Why.
+        reason: String,
+    },
+    /// The version that was to be stopped is gone.
+    Stopped,
+    /// The new one was healthy through its probation.
+    Passed,
+    /// The new one could not be started, died, or was not healthy.
+    Unhealthy {
+        /// What it did, with its last words.
+        reason: String,
+    },
+    /// The module has its files; `undoes`: it can roll back what it will do with them.
+    Fetched {
+        /// Its answer to `SupportsRollback`.
+        undoes: bool,
+    },
+    /// The module was called for its phase and ended well; in the phase of installing, with what it then wants.
+    Did {
+        /// Its answer to `NeedsArtifactReboot`.
+        reboot: Reboot,
+    },
+    /// The module failed in its phase, or could not be called.
+    DidNot {
+        /// What it did, with its last words.
+        reason: String,
+    },
+    /// A person does not want the new one, while it still proves itself.
+    TakenBack,
+    /// The agent ends in good order before the release is here.
+    PutOff,
+    /// The report is in the queue.
+    Reported,
+    /// The agent has started and read the slot.
+    Restarted,
+    /// A person lifts the hold and forgives what failed.
+    Released,
+}
+
+/// What the driver has to do, in order, once the slot is written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Download, verify, stage; then `Prepared` or `NotPrepared`.
+    Prepare,
+    /// Check against the newest metadata and the disk; then `Cleared` or `NotCleared`.
+    Recheck,
+    /// Stop whatever runs; then `Stopped`.
+    Stop,
+    /// Start what the pointer names, or keep it if it runs.
+    Start,
+    /// Watch the new one through start, health and probation; then `Passed`, `Unhealthy` or `TakenBack`.
+    Prove,
+    /// Let the module have its files; then `Fetched` or `NotCleared`.
+    Fetch,
+    /// Call the module for its phase; then `Did` or `DidNot`.
+    Call,
+    /// Let the module clean up, if it was called at all, and remove what it was given.
+    CleanUp,
+    /// Raise the component's release floor to the current one's counter.
+    RaiseFloor,
+    /// Put the signed report into the queue; then `Reported`.
+    Report,
+    /// Remove releases that nothing names any more.
+    Collect,
+}
+
+impl Happening {
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Ordered(_) => "an order",
+            Self::RolledBackByHand(_) => "a roll back by hand",
+            Self::Prepared => "the end of preparing",
+            Self::NotPrepared { .. } => "a failure to prepare",
+            Self::Cleared => "a clearance",
+            Self::NotCleared { .. } => "a refused clearance",
+            Self::Stopped => "the end of the old version",
+            Self::Passed => "the end of probation",
+            Self::Unhealthy { .. } => "a failed health check",
+            Self::Fetched { .. } => "files for a module",
+            Self::Did { .. } => "a module's success",
+            Self::DidNot { .. } => "a module's failure",
+            Self::TakenBack => "a roll back by hand on probation",
+            Self::PutOff => "an orderly end",
+            Self::Reported => "a queued report",
+            Self::Restarted => "a restart",
+            Self::Released => "a release of the hold",
+        }
+    }
+}
