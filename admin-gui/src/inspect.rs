@@ -158,7 +158,7 @@ fn doubts(manifest: &Manifest, draft: &Draft) -> Vec<String> {
     }
     if !manifest.policy.is_immediate() {
         doubts.push(format!(
-            "devices install at once only and refuse it until their agent keeps its policy ({})",
+            "a device installs it {}: until then it waits there, and says for what",
             manifest.policy
         ));
     }

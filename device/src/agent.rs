@@ -29,6 +29,7 @@ use crate::settings::Settings;
 use crate::stage;
 use crate::sync::Shared;
 use crate::trust::{Trust, chain};
+use crate::unit::watch_interlocks;
 use crate::world::{CutOff, World};
 
 /// A running agent.
@@ -37,6 +38,7 @@ pub struct Agent {
     /// Its parts.
     pub hub: Arc<Hub>,
     _lock: File,
+    _interlocks: Option<notify::RecommendedWatcher>,
 }
 
 impl Agent {
@@ -48,6 +50,9 @@ impl Agent {
         let lock = lock(&world, &layout)?;
         let (hub, progress) = assemble(layout, world)?;
         let hub = Arc::new(hub);
+        let interlocks = watch_interlocks(&hub)
+            .inspect_err(|error| tracing::warn!(target: "drover", %error, "interlocks are not watched; they are looked at now and then"))
+            .ok();
         let installed = hub.generation.get().components;
         if installed.values().all(|slot| slot.current.is_none()) {
             hub.bus.say(&protocol::messages::NOTHING_RUNNING, "");
@@ -67,7 +72,11 @@ impl Agent {
         hub.tasks.with(background);
         hub.listening.notified().await;
         tracing::info!(target: "drover", device = %hub.me, "ready");
-        Ok(Self { hub, _lock: lock })
+        Ok(Self {
+            hub,
+            _lock: lock,
+            _interlocks: interlocks,
+        })
     }
 
     /// Ends the agent as `kill -9` would: the programs run on.
@@ -154,6 +163,7 @@ fn assemble(layout: Layout, world: World) -> anyhow::Result<(Hub, Progress)> {
         log: InstallLog::new(&world.files, &layout),
         bus,
         hello_due: Notify::new(),
+        wake: watch::channel(0).0,
         hellos: Shared::default(),
         listening: Notify::new(),
         link: Shared::new(Link::default()),
@@ -182,7 +192,12 @@ fn assemble(layout: Layout, world: World) -> anyhow::Result<(Hub, Progress)> {
 /// Makes the folders and removes what a cut left half done. Nothing here keeps the programs from starting,
 /// not even a disk that is full.
 fn make_room(world: &World, layout: &Layout) {
-    for dir in [layout.output(), layout.runs(), layout.releases()] {
+    for dir in [
+        layout.output(),
+        layout.runs(),
+        layout.releases(),
+        layout.interlocks(),
+    ] {
         let made = world
             .files
             .create_dir(&dir, 0o755)

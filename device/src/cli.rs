@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use control::Client;
-use protocol::control::{DeviceRequest, DeviceStatus, InstallEntry};
+use protocol::control::{DeviceRequest, DeviceStatus};
 use protocol::enroll::EnrollCode;
 use protocol::{Event, Secret};
 use release::Component;
@@ -24,8 +24,9 @@ use crate::ask::{self, Source};
 use crate::enroll::{Anchor, Joining, enroll};
 use crate::layout::Layout;
 use crate::limits::{DISK_THREADS, ONCE_LIMIT};
-use crate::once::{self, Applied, Bounds};
+use crate::once::{self, Bounds};
 use crate::records::InstallLog;
+use crate::show::{applied_text, entry_text, event_text, status_text};
 use crate::supervise::output::{self, COPY_OUTPUT};
 use crate::world::World;
 
@@ -64,7 +65,7 @@ enum Command {
     /// One bounded run in the place of `run`: finishes or undoes what was under way, takes what the manager has ordered,
     /// sees it through its probation, reports, ends. What is installed runs on.
     ///
-    /// Exit codes: 0 nothing to do, 10 committed, 11 refused, 12 rolled back, 13 failed, 14 not finished within
+    /// Exit codes: 0 nothing to do, 9 a release waits for its conditions or for a person, 10 committed, 11 refused, 12 rolled back, 13 failed, 14 not finished within
     /// --limit (the next run goes on), 15 no answer of the manager within 60 seconds; 1 it could not be tried at all.
     /// Of several orders the largest counts.
     Apply(ApplyArgs),
@@ -91,6 +92,16 @@ enum Command {
         shown: Shown,
         /// Which component.
         component: Component,
+    },
+    /// Installs the release of a component that waits: for a person, or for conditions that are met now.
+    Activate {
+        #[command(flatten)]
+        shown: Shown,
+        /// Which component.
+        component: Component,
+        /// Although conditions are not met; that is recorded and reported.
+        #[arg(long = "override")]
+        overriding: bool,
     },
     /// Shows the steps of updates as they happen.
     Watch(Shown),
@@ -312,6 +323,20 @@ async fn command(command: Command) -> anyhow::Result<()> {
             .await?;
             print(&shown, &(), |()| format!("{component} may be updated again\n"))
         }
+        Command::Activate {
+            shown,
+            component,
+            overriding,
+        } => {
+            let request = DeviceRequest::Activate {
+                component: component.clone(),
+                overriding,
+            };
+            call::<()>(&shown, &request).await?;
+            print(&shown, &(), |()| {
+                format!("{component} is being installed: `status` and `history` show how it goes\n")
+            })
+        }
         Command::Watch(shown) => watch(&shown).await,
         Command::CopyOutput { file } => Ok(output::copy(&file)?),
         // Opened before there is a runtime.
@@ -435,125 +460,4 @@ fn print<T: Serialize>(shown: &Shown, value: &T, text: impl FnOnce(&T) -> String
         print!("{text}");
     }
     Ok(())
-}
-
-fn status_text(status: &DeviceStatus) -> String {
-    let mut lines = vec![
-        format!(
-            "device     {} at site {} (agent {})",
-            status.name, status.site, status.program
-        ),
-        format!(
-            "manager    {}: {}",
-            status.manager,
-            match (status.connected, status.connection.as_str()) {
-                (true, _) => "connected",
-                (false, "") => "not connected",
-                (false, problem) => problem,
-            }
-        ),
-    ];
-    if !status.time_known {
-        lines.push("time       not known: freshness of metadata cannot be judged".into());
-    }
-    if let Some(since) = status.stale_since {
-        lines.push(format!(
-            "metadata   stale since {since}: what runs goes on, nothing new is installed until the repository has fresh \
-             metadata; tell the author (`admin-gui renew`)"
-        ));
-    }
-    if let Some(until) = status.certificate_until {
-        lines.push(format!("identity   certificate until {until}"));
-    }
-    if let Some(trouble) = &status.trouble {
-        lines.push(format!("TROUBLE    {trouble}"));
-    }
-    if status.components.is_empty() {
-        lines.push(protocol::messages::NOTHING_RUNNING.text.to_owned());
-    }
-    for state in &status.components {
-        let version = state
-            .version
-            .as_ref()
-            .map_or_else(|| "-".to_owned(), ToString::to_string);
-        let mut line = format!(
-            "{:<16} {version:<12} {:<12} up {} s",
-            state.component.as_str(),
-            state.activity,
-            state.uptime_seconds
-        );
-        if let Some(previous) = &state.previous {
-            line.push_str(&format!("  previous {previous}"));
-        }
-        if state.held {
-            line.push_str("  held");
-        }
-        if !state.bad.is_empty() {
-            line.push_str(&format!("  {} failed before", state.bad.len()));
-        }
-        lines.push(line);
-    }
-    lines.join("\n") + "\n"
-}
-
-fn applied_text(applied: &Applied) -> String {
-    let mut lines: Vec<String> = Vec::new();
-    for end in &applied.ended {
-        let reason = end
-            .reason
-            .as_ref()
-            .map_or_else(String::new, |reason| format!(": {reason}"));
-        lines.push(format!(
-            "{} {} {}{reason}",
-            end.component, end.version, end.outcome
-        ));
-    }
-    for component in &applied.failing {
-        lines.push(format!("{component} does not run: see output/{component}.log"));
-    }
-    match applied.result {
-        once::Result::NothingToDo => lines.push("nothing to do".into()),
-        once::Result::Unfinished => lines.push("not finished: the next run goes on".into()),
-        once::Result::NoAnswer => lines.push(format!("the manager does not answer: {}", applied.connection)),
-        _ => {}
-    }
-    if applied.waiting_reports > 0 {
-        lines.push(format!(
-            "reports that wait for the manager: {}",
-            applied.waiting_reports
-        ));
-    }
-    lines.join("\n") + "\n"
-}
-
-fn entry_text(entry: &InstallEntry) -> String {
-    let from = entry
-        .from
-        .as_ref()
-        .map_or_else(|| "-".to_owned(), ToString::to_string);
-    let reason = entry
-        .reason
-        .as_ref()
-        .map_or_else(String::new, |reason| format!(": {reason}"));
-    format!(
-        "{}  {} {from} → {}  {} after {} ms{reason}\n",
-        entry.at, entry.component, entry.version, entry.outcome, entry.milliseconds
-    )
-}
-
-fn event_text(event: &Event) -> String {
-    let bytes = match (event.bytes, event.total) {
-        (Some(bytes), Some(total)) => format!(" {bytes} of {total} bytes"),
-        _ => String::new(),
-    };
-    let reason = event
-        .reason
-        .as_ref()
-        .map_or_else(String::new, |reason| format!(": {reason}"));
-    let seconds = event.at.boot_ns / 1_000_000_000;
-    let milliseconds = event.at.boot_ns / 1_000_000 % 1000;
-    format!(
-        "{seconds}.{milliseconds:03} {} {} {}{bytes}{reason}\n",
-        event.component, event.version, event.step
-    )
 }

@@ -51,6 +51,10 @@ async fn answer(hub: Arc<Hub>, request: DeviceRequest) -> Reply {
         }
         DeviceRequest::Rollback { component } => Reply::of(ask(&hub, component, Command::RollBack).await),
         DeviceRequest::Release { component } => Reply::of(ask(&hub, component, Command::Release).await),
+        DeviceRequest::Activate {
+            component,
+            overriding,
+        } => Reply::of(ask(&hub, component, |reply| Command::Activate(overriding, reply)).await),
         DeviceRequest::Watch => follow(&hub, step_only),
         DeviceRequest::Follow => follow(&hub, |line| serde_json::to_value(line).ok()),
     }

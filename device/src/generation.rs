@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use tuf::Digest;
 
 use crate::layout::Layout;
-use crate::machine::{Life, Slot};
+use crate::machine::Slot;
 use crate::sync::Shared;
 
 /// What is on disk.
@@ -134,7 +134,7 @@ impl GenerationStore {
     }
 
     fn renew_copy(&self, now: &Generation) -> Result<(), RecordError> {
-        if now.components.values().all(|slot| slot.life == Life::Idle) {
+        if now.components.values().all(Slot::is_at_rest) {
             self.copy.save(now)?;
         }
         Ok(())

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use durable::Store;
 use mtls::Clock;
 use protocol::control::{About, BadRelease, ComponentDetail, DeviceStatus, InstallEntry};
-use protocol::device::{Activity, ComponentState, Hello, Order};
+use protocol::device::{Activity, ComponentState, Hello, Order, Waiting};
 use protocol::limits::MAX_COMPONENTS;
 use protocol::{Event, Identity, Outcome, Report, Step, UpdateId, messages};
 use release::{Component, Release, Version};
@@ -58,6 +58,8 @@ pub struct Hub {
     pub log: InstallLog,
     /// Rung when a hello is due before its time.
     pub hello_due: Notify,
+    /// Counts reasons for what waits to be looked at again: an interlock, newer metadata, an answer of the manager.
+    pub wake: watch::Sender<u64>,
     /// How often the manager was asked and has answered.
     pub(crate) hellos: Shared<Hellos>,
     /// Rung once, when the control socket is open or cannot be opened for now.
@@ -154,7 +156,14 @@ pub struct Unfollowed<'a> {
 
 impl Hub {
     /// Shows what a component is and does.
-    pub fn show(&self, component: &Component, slot: &Slot, activity: Activity, since: Option<Instant>) {
+    pub fn show(
+        &self,
+        component: &Component,
+        slot: &Slot,
+        activity: Activity,
+        since: Option<Instant>,
+        waiting: Option<Waiting>,
+    ) {
         let state = ComponentState {
             component: component.clone(),
             version: slot.current.as_ref().map(|now| now.version.clone()),
@@ -164,6 +173,7 @@ impl Hub {
             uptime_seconds: 0,
             bad: slot.bad.iter().map(|bad| bad.digest).collect(),
             held: slot.held,
+            waiting,
         };
         let bad = slot.bad.iter().map(|bad| BadRelease {
             version: bad.version.clone(),
@@ -173,6 +183,11 @@ impl Hub {
         let bad = bad.collect();
         self.board
             .with(|board| board.insert(component.clone(), Shown { state, since, bad }));
+    }
+
+    /// There may be a reason for what waits to go on.
+    pub fn look_again(&self) {
+        self.wake.send_modify(|count| *count = count.wrapping_add(1));
     }
 
     /// Shows what its author says of the release that runs.

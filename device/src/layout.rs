@@ -8,6 +8,7 @@
 //! downloads/       files named by their SHA-256, and parts of them
 //! releases/        SHA-256/{release.rec, payload/…}
 //! data/COMPONENT/  what a program keeps; survives every update
+//! interlocks/      a file each, made by whoever wants nothing installed meanwhile
 //! output/          COMPONENT.log, COMPONENT.log.1
 //! records/         install.log, install.jsonl
 //! control/socket
@@ -129,6 +130,12 @@ impl Layout {
     #[must_use]
     pub fn data(&self, component: &Component) -> PathBuf {
         self.root.join("data").join(component.as_str())
+    }
+
+    /// Interlocks that are set.
+    #[must_use]
+    pub fn interlocks(&self) -> PathBuf {
+        self.root.join("interlocks")
     }
 
     /// What a component's update module is given while it works.

@@ -73,6 +73,27 @@ pub const RETRY_BASE: Duration = Duration::from_secs(5);
 /// Largest upper bound of it.
 pub const RETRY_CAP: Duration = Duration::from_secs(900);
 
+/// A machine with less load than this, in percent of all its processors, may be idle.
+pub const IDLE_LOAD_PERCENT: u32 = 50;
+/// How often is looked whether a release that waits may be activated, where nothing says so before.
+pub const WAIT_LOOK: Duration = Duration::from_secs(30);
+/// Pause between two such looks, however often something says that there is a reason.
+pub const WAIT_GAP: Duration = Duration::from_millis(200);
+/// How often the seconds of waiting are written down: a power cut takes away no more than this.
+pub const WAIT_MARK: Duration = Duration::from_secs(600);
+/// How often the manager is told at most that a release waits for something else now.
+pub const WAIT_TELL: Duration = Duration::from_secs(60);
+/// Steps of one attempt that tell of its waiting; the others are told in the log only.
+pub const MAX_WAIT_STEPS: usize = 16;
+/// Interlocks that may be set at the same time; also power supplies that are looked at.
+pub const MAX_INTERLOCKS: usize = 256;
+/// Windows, and interlocks, that device.toml may name for one component.
+pub const MAX_SITE_CONDITIONS: usize = 16;
+/// Characters of an interlock's words about who holds it.
+pub const MAX_HOLDER: usize = 100;
+/// Bytes that are read of a figure of the system or of an interlock.
+pub const MAX_SENSOR: u64 = 512;
+
 /// How long `device apply --once` waits for an answer of the manager: a slow radio link has shaken hands by then, twice.
 pub const ONCE_ANSWER: Duration = Duration::from_secs(60);
 /// How long it takes at most, if it is not told otherwise.

@@ -109,6 +109,7 @@ async fn hello(hub: &Arc<Hub>) -> Result<Welcome, ManagerError> {
         hub.take_order(order.clone()).await;
     }
     hub.hellos.with(|hellos| hellos.answered = number);
+    hub.look_again();
     notice(hub, welcome.refresh);
     Ok(welcome)
 }
@@ -139,7 +140,8 @@ fn notice(hub: &Arc<Hub>, refresh: Refresh) {
         tasks.spawn(async move {
             if task_hub.trust.trouble().is_none() && refresh.timestamp > task_hub.trust.timestamp().await {
                 match task_hub.trust.refresh(&task_hub.manager).await {
-                    Ok(()) => {}
+                    // What waits may have been withdrawn.
+                    Ok(()) => task_hub.look_again(),
                     Err(fault @ TrustFault::Fetch(_)) => {
                         tracing::debug!(target: "drover", error = %chain(&fault), "the metadata did not come");
                     }

@@ -5,10 +5,13 @@
 //! or undoes from whatever was written: the old or the new version runs, never neither and never both.
 //!
 //! ```text
-//! idle → preparing → staged → switching → trying → ended → idle
-//!            │          │         │          └──→ returning ──→ ended
-//!            └──────────┴─────────┴───────────────────────────→ ended
+//! idle → (notified →) preparing → staged → switching → trying → ended → idle
+//!            │           │          │         │          └──→ returning ──→ ended
+//!            └───────────┴──────────┴─────────┴───────────────────────────→ ended
 //! ```
+//!
+//! A release waits in `staged` until its conditions are met ([`Happening::Waits`]), and in `notified`, before anything is
+//! fetched, where the site wants to be asked first. Meanwhile the old version is looked after as ever.
 //!
 //! What an update module installs runs no program: from `switching` on it goes through the module's states instead
 //! (`Life::Module`), where each call of the module is an action and its outcome a happening.
@@ -25,6 +28,7 @@
 mod happening;
 mod module;
 mod slot;
+mod wait;
 
 use protocol::{Event, Outcome, Stamp, UpdateId};
 use release::{Kind, TargetPath, Version};
@@ -35,6 +39,7 @@ use crate::limits::{MAX_BAD, MAX_RESTARTS, MAX_UNDO_REBOOTS};
 pub use happening::{Action, Happening};
 pub use module::{Answers, Phase, Reboot};
 use module::{fail, give_up, resume};
+pub use wait::{Wait, Word};
 
 /// A release that is, was, or is to be installed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,6 +103,12 @@ pub struct Attempt {
     /// What its update module has said so far, if one installs it.
     #[serde(default)]
     pub answers: Answers,
+    /// Since when it waits, or has waited, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait: Option<Wait>,
+    /// What a person has said of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub word: Option<Word>,
 }
 
 /// How a change ended, kept until its report is in the queue.
@@ -116,6 +127,8 @@ pub enum Life {
     /// Nothing under way.
     #[default]
     Idle,
+    /// Ordered and told; nothing is fetched until a person says so.
+    Notified,
     /// Bytes arrive, are verified and unpacked; the running version is not touched.
     Preparing,
     /// The new release is on disk, whole and durable; the old one runs.
@@ -187,6 +200,39 @@ pub fn step(mut slot: Slot, happening: Happening) -> Stepped {
             slot.life = Life::Preparing;
             Ok((slot, vec![A::Prepare]))
         }
+        (Life::Idle, H::Announced(attempt)) => {
+            slot.attempt = Some(Attempt {
+                from: slot.current.clone(),
+                ..attempt
+            });
+            slot.life = Life::Notified;
+            Ok((slot, vec![A::Recheck]))
+        }
+        (Life::Notified, H::Cleared) => {
+            slot.life = Life::Preparing;
+            Ok((slot, vec![A::Prepare]))
+        }
+        (Life::Notified | Life::Staged, H::Waits(wait)) => {
+            if let Some(attempt) = &mut slot.attempt {
+                attempt.wait = Some(wait);
+                // The look before the switch came to its end: no restart is held against it.
+                attempt.restarts = 0;
+            }
+            Ok((slot, vec![]))
+        }
+        (Life::Notified | Life::Staged, H::LookDue) if slot.is_waiting() => Ok((slot, vec![A::Recheck])),
+        (Life::Notified | Life::Staged, H::Said(word)) if slot.is_waiting() => {
+            if let Some(attempt) = &mut slot.attempt {
+                attempt.word = Some(word);
+            }
+            Ok((slot, vec![A::Recheck]))
+        }
+        // Its author does not want it any more, as long as nobody allows updates again.
+        (Life::Notified | Life::Staged, H::GivenUp { reason }) => {
+            remember_bad(&mut slot, &reason);
+            let actions = vec![A::Start, A::Report];
+            Ok(end(slot, Outcome::Refused, Some(reason), actions))
+        }
         (Life::Idle, H::RolledBackByHand(attempt)) => {
             slot.attempt = Some(Attempt {
                 from: slot.current.clone(),
@@ -207,8 +253,10 @@ pub fn step(mut slot: Slot, happening: Happening) -> Stepped {
         }
         // Unlike after a crash nothing speaks against the release: its order comes again.
         (Life::Preparing, H::PutOff) => {
-            slot.life = Life::Idle;
-            slot.attempt = None;
+            if !back_to_notified(&mut slot) {
+                slot.life = Life::Idle;
+                slot.attempt = None;
+            }
             Ok((slot, vec![]))
         }
         (Life::Staged, H::Cleared) => {
@@ -216,7 +264,7 @@ pub fn step(mut slot: Slot, happening: Happening) -> Stepped {
             let next = if slot.has_module() { A::Fetch } else { A::Stop };
             Ok((slot, vec![next]))
         }
-        (Life::Staged | Life::Switching, H::NotCleared { reason }) => Ok(end(
+        (Life::Notified | Life::Staged | Life::Switching, H::NotCleared { reason }) => Ok(end(
             slot,
             Outcome::Failed,
             Some(reason),
@@ -287,7 +335,7 @@ pub fn step(mut slot: Slot, happening: Happening) -> Stepped {
             Ok((slot, vec![A::Collect]))
         }
         (_, H::Restarted) => Ok(recover(slot)),
-        (Life::Idle | Life::Ended(_), H::Released) => {
+        (Life::Idle | Life::Notified | Life::Staged | Life::Ended(_), H::Released) => {
             slot.held = false;
             slot.bad.clear();
             slot.interrupted = None;
@@ -309,6 +357,7 @@ fn recover(mut slot: Slot) -> (Slot, Vec<Action>) {
     });
     match slot.life.clone() {
         Life::Idle => (slot, vec![A::Start, A::Collect]),
+        Life::Notified => (slot, vec![A::Start, A::Recheck]),
         Life::Preparing => cut_off(slot),
         Life::Staged | Life::Switching if restarts > MAX_RESTARTS => {
             let reason = format!("given up after {restarts} restarts in the middle of switching");
@@ -366,9 +415,24 @@ fn cut_off(mut slot: Slot) -> (Slot, Vec<Action>) {
             vec![Action::Start, Action::Report],
         );
     }
+    if back_to_notified(&mut slot) {
+        return (slot, vec![Action::Start, Action::Recheck]);
+    }
     slot.life = Life::Idle;
     slot.attempt = None;
     (slot, vec![Action::Start])
+}
+
+/// What a person has let in before it was fetched needs no second word: preparing begins anew from there.
+fn back_to_notified(slot: &mut Slot) -> bool {
+    let told = slot
+        .attempt
+        .as_ref()
+        .is_some_and(|attempt| attempt.wait.is_some());
+    if told {
+        slot.life = Life::Notified;
+    }
+    told
 }
 
 fn commit(mut slot: Slot) -> (Slot, Vec<Action>) {
@@ -458,3 +522,6 @@ fn remember_bad(slot: &mut Slot, reason: &str) {
 #[cfg(test)]
 #[path = "machine_tests.rs"]
 mod tests;
+#[cfg(test)]
+#[path = "machine_wait_tests.rs"]
+mod wait_tests;

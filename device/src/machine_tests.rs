@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::limits::MAX_MODULE_RESTARTS;
 
-fn installed(number: u8) -> Installed {
+pub(super) fn installed(number: u8) -> Installed {
     let version = Version::new(1, u64::from(number), 0);
     Installed {
         digest: Digest::of(&[number]),
@@ -27,7 +27,7 @@ fn modular(number: u8) -> Installed {
     }
 }
 
-fn attempt(cause: Cause, to: u8) -> Attempt {
+pub(super) fn attempt(cause: Cause, to: u8) -> Attempt {
     Attempt {
         update: UpdateId::from_random([to; 16]),
         cause,
@@ -41,10 +41,12 @@ fn attempt(cause: Cause, to: u8) -> Attempt {
         },
         events: Vec::new(),
         answers: Answers::default(),
+        wait: None,
+        word: None,
     }
 }
 
-fn at_rest(current: Option<u8>) -> Slot {
+pub(super) fn at_rest(current: Option<u8>) -> Slot {
     Slot {
         current: current.map(installed),
         previous: Some(installed(0)),
@@ -150,7 +152,7 @@ fn only_what_fits_a_life_is_accepted() {
         [
             "idle: an order, a roll back by hand, a restart, a release of the hold",
             "preparing: the end of preparing, a failure to prepare, an orderly end, a restart",
-            "staged: a clearance, a refused clearance, a restart",
+            "staged: a clearance, a refused clearance, a restart, a release of the hold",
             "switching: a refused clearance, the end of the old version, a restart",
             "trying: the end of probation, a failed health check, a roll back by hand on probation, a restart",
             "returning: the end of the old version, a restart",

@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::hub::Hub;
 use crate::limits::{ONCE_ANSWER, ONCE_LIMIT, ONCE_LOOK, ONCE_REPORTS};
-use crate::machine::Life;
+use crate::machine::Slot;
 use crate::unit::Command;
 
 /// How long such a run waits, and for what.
@@ -48,6 +48,8 @@ impl Default for Bounds {
 pub enum Result {
     /// Nothing was ordered, nothing was left half done.
     NothingToDo,
+    /// A release waits for its conditions, or for a person; the next run looks again.
+    Waiting,
     /// What was ordered runs.
     Committed,
     /// An order was refused, and nothing was touched.
@@ -63,11 +65,12 @@ pub enum Result {
 }
 
 impl Result {
-    /// The exit code: 0 where nothing changed, 10 where all is well after a change, more where something is not.
+    /// The exit code: 0 where nothing changed, 9 where a release waits, 10 where all is well after a change, more where something is not.
     #[must_use]
     pub fn exit_code(self) -> u8 {
         match self {
             Self::NothingToDo => 0,
+            Self::Waiting => 9,
             Self::Committed => 10,
             Self::Refused => 11,
             Self::RolledBack => 12,
@@ -109,6 +112,8 @@ pub struct Applied {
     pub result: Result,
     /// Everything that ended.
     pub ended: Vec<End>,
+    /// What waits, for what.
+    pub waiting: Vec<String>,
     /// What is installed and does not run.
     pub failing: Vec<Component>,
     /// Reports that the manager has not taken yet: the next run hands them over.
@@ -200,10 +205,15 @@ pub async fn apply(hub: &Arc<Hub>, bounds: Bounds) -> Applied {
     let worst = ended.iter().map(|end| Result::from(end.outcome)).chain(unsettled);
     // What could not be written down yet; the next run tries again.
     let open = hub.generation.get().components;
-    let open = open.values().any(|slot| slot.life != Life::Idle);
+    let waits = open.values().any(Slot::is_waiting);
+    let open = open.values().any(|slot| !slot.is_at_rest());
     let worst = worst.chain(open.then_some(Result::Unfinished));
+    let worst = worst.chain(waits.then_some(Result::Waiting));
     let worst = worst.chain((!failing.is_empty()).then_some(Result::Failed));
+    let waiting = hub.components().into_iter();
+    let waiting = waiting.filter_map(|state| Some(format!("{} {}", state.component, state.waiting?)));
     Applied {
+        waiting: waiting.collect(),
         result: worst.max().unwrap_or(Result::NothingToDo),
         ended,
         failing,

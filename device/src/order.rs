@@ -167,6 +167,8 @@ fn plan(order: &Order, slot: &Slot, found: &Found, facts: &Facts) -> Verdict {
             began: facts.now.clone(),
             events: Vec::new(),
             answers: Answers::default(),
+            wait: None,
+            word: None,
         },
         length: found.length,
         release: found.release.clone(),
@@ -235,12 +237,6 @@ fn objection(slot: &Slot, found: &Found, facts: &Facts) -> Option<String> {
         return Some(format!(
             "it requires {wanted} bytes of memory, there are {}",
             facts.memory_bytes
-        ));
-    }
-    if !release.policy.is_immediate() {
-        return Some(format!(
-            "its author wants it installed {}: this agent installs at once only",
-            release.policy
         ));
     }
     if let Some(reason) = misfit(release, &facts.neighbours).or_else(|| strange_data(release, facts)) {

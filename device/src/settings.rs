@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use release::Component;
+use release::{Component, Window};
 use serde::{Deserialize, Serialize};
 
-use crate::limits::{MAX_SETTINGS, MODULE_SECONDS};
+use crate::limits::{MAX_SETTINGS, MAX_SITE_CONDITIONS, MODULE_SECONDS};
 
 /// Settings of one device. All but `manager` have a default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +35,121 @@ pub struct Settings {
     /// The update modules of this device.
     #[serde(default, skip_serializing_if = "Modules::is_default")]
     pub modules: Modules,
+    /// Where this device is, for releases whose author asks for a place, such as `depot`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
+    /// When releases are installed here, beside what their authors ask.
+    #[serde(default, skip_serializing_if = "Install::is_default")]
+    pub install: Install,
+}
+
+/// The table `[install]`: what holds for every component, and in `[install.COMPONENT]` what holds for one instead.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Install {
+    /// How much of an install happens by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
+    /// Times at which anything is activated, by local time; empty: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub windows: Option<Vec<Window>>,
+    /// Nothing is activated while one of these is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interlocks: Option<Vec<String>>,
+    /// Per component; what is left out is as above. What is no setting is taken for a component here, and refused.
+    #[serde(flatten)]
+    pub components: BTreeMap<Component, InstallOne>,
+}
+
+/// The same for one component.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InstallOne {
+    /// How much of an install happens by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
+    /// Times at which it is activated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub windows: Option<Vec<Window>>,
+    /// It is not activated while one of these is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interlocks: Option<Vec<String>>,
+}
+
+/// How much of an install happens by itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// All of it.
+    #[default]
+    Automatic,
+    /// Fetching and staging; activation waits for a person.
+    Download,
+    /// Nothing: it is shown, and fetched when a person says so.
+    Notify,
+}
+
+/// What this site asks of one component's installs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Site {
+    /// How much of an install happens by itself.
+    pub mode: Mode,
+    /// Times at which it is activated; empty: any.
+    pub windows: Vec<Window>,
+    /// It is not activated while one of these is set.
+    pub interlocks: Vec<String>,
+}
+
+impl Site {
+    /// Whether it asks for nothing.
+    #[must_use]
+    pub fn is_free(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Install {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// What holds for a component.
+    #[must_use]
+    pub fn of(&self, component: &Component) -> Site {
+        let own = self.components.get(component).cloned().unwrap_or_default();
+        Site {
+            mode: own.mode.or(self.mode).unwrap_or_default(),
+            windows: own.windows.or_else(|| self.windows.clone()).unwrap_or_default(),
+            interlocks: own
+                .interlocks
+                .or_else(|| self.interlocks.clone())
+                .unwrap_or_default(),
+        }
+    }
+
+    /// What in it cannot be meant.
+    fn fault(&self) -> Option<String> {
+        let all = (&self.windows, &self.interlocks);
+        let parts = self
+            .components
+            .values()
+            .map(|one| (&one.windows, &one.interlocks));
+        for (windows, interlocks) in parts.chain([all]) {
+            let interlocks = interlocks.iter().flatten();
+            if windows.iter().flatten().count().max(interlocks.clone().count()) > MAX_SITE_CONDITIONS {
+                return Some(format!(
+                    "more than {MAX_SITE_CONDITIONS} windows or interlocks: join some"
+                ));
+            }
+            // It would never be set, and hold back nothing.
+            let is_file = |name: &&String| !name.is_empty() && !name.contains('/') && !name.starts_with('.');
+            if let Some(name) = interlocks.clone().find(|name| !is_file(name)) {
+                return Some(format!(
+                    "the interlock {name:?} cannot be the name of a file: use letters"
+                ));
+            }
+        }
+        None
+    }
 }
 
 /// Which update modules are called, and how.
@@ -97,6 +212,14 @@ pub enum SettingsError {
         /// What stands there.
         name: String,
     },
+    /// The table `[install]` says what cannot be.
+    #[error("[install] in {path}: {fault}")]
+    Install {
+        /// The file.
+        path: String,
+        /// What is wrong, and what to do.
+        fault: String,
+    },
     /// The settings have no TOML form.
     #[error("the settings cannot be written")]
     Form(#[from] toml::ser::Error),
@@ -115,6 +238,8 @@ impl Settings {
             poll_seconds: None,
             env: BTreeMap::new(),
             modules: Modules::default(),
+            place: None,
+            install: Install::default(),
         }
     }
 
@@ -126,8 +251,13 @@ impl Settings {
         let name = path.display().to_string();
         let bytes = durable::read_limited(path, MAX_SETTINGS)?;
         let text = String::from_utf8(bytes).map_err(|_| SettingsError::Text(name.clone()))?;
-        let settings: Self =
-            toml::from_str(&text).map_err(|source| SettingsError::Parse { path: name, source })?;
+        let settings: Self = toml::from_str(&text).map_err(|source| SettingsError::Parse {
+            path: name.clone(),
+            source,
+        })?;
+        if let Some(fault) = settings.install.fault() {
+            return Err(SettingsError::Install { path: name, fault });
+        }
         for name in settings.components.iter().filter(|name| *name != "*") {
             if name.parse::<Component>().is_err() {
                 return Err(SettingsError::Component { name: name.clone() });
@@ -179,6 +309,47 @@ mod tests {
         let again = load(&toml::to_string_pretty(&settings).unwrap()).unwrap();
         assert_eq!(again, settings);
         assert!(!again.allows(&"counter".parse().unwrap()));
+    }
+
+    #[test]
+    fn one_component_may_be_installed_otherwise_than_the_others() {
+        let text = "manager = \"gateway:7101\"\nplace = \"depot\"\n[install]\nmode = \"download\"\n\
+                    windows = [\"22:00-04:00\"]\n[install.thermostat]\nwindows = []\ninterlocks = [\"door\"]\n\
+                    [install.pump]\nmode = \"notify\"\n";
+        let settings = load(text).unwrap();
+        assert_eq!(
+            load(&toml::to_string_pretty(&settings).unwrap()).unwrap(),
+            settings
+        );
+        let of = |name: &str| settings.install.of(&name.parse().unwrap());
+        let night = vec!["22:00-04:00".parse().unwrap()];
+        assert_eq!(
+            (of("other").mode, of("other").windows),
+            (Mode::Download, night.clone())
+        );
+        assert_eq!((of("pump").mode, of("pump").windows), (Mode::Notify, night));
+        let thermostat = of("thermostat");
+        assert_eq!((thermostat.mode, thermostat.windows.len()), (Mode::Download, 0));
+        assert_eq!(thermostat.interlocks, ["door"]);
+        assert!(
+            Settings::new("g:1".into())
+                .install
+                .of(&"x".parse().unwrap())
+                .is_free()
+        );
+        for wrong in [
+            "mode = \"auto\"",
+            "widnows = [\"22:00-04:00\"]",
+            "windows = [\"always\"]",
+            "interlocks = [\"../door\"]",
+            "interlocks = [\"\"]",
+            "[install.pump]\nmoed = \"notify\"",
+        ] {
+            assert!(
+                load(&format!("manager = \"g:1\"\n[install]\n{wrong}\n")).is_err(),
+                "{wrong}"
+            );
+        }
     }
 
     #[test]

@@ -8,8 +8,9 @@ use durable::Files;
 use mtls::FlooredClock;
 
 use crate::random::{Random, SystemRandom};
+use crate::sensors::{Machine, Sensors};
 
-/// Clock, randomness, disk, and where a test may cut the power.
+/// Clock, randomness, disk, the machine's figures, and where a test may cut the power.
 #[derive(Debug, Clone)]
 pub struct World {
     /// The time, as far as it is known.
@@ -18,6 +19,8 @@ pub struct World {
     pub random: Arc<dyn Random>,
     /// The disk.
     pub files: Files,
+    /// Local time, load, batteries.
+    pub sensors: Arc<dyn Sensors>,
     /// The program whose command `copy-output` copies what programs write: this one.
     pub copier: PathBuf,
     /// Where execution may end without notice.
@@ -64,6 +67,7 @@ impl World {
             clock: Arc::new(FlooredClock::new(Some(crate::BUILT))),
             random: Arc::new(SystemRandom),
             files: Files::real(),
+            sensors: Arc::new(Machine),
             // Still this program where its file was replaced meanwhile.
             copier: PathBuf::from("/proc/self/exe"),
             cut: Arc::new(Whole),

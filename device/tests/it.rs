@@ -35,6 +35,8 @@ mod stage;
 mod trial;
 #[path = "it/trust.rs"]
 mod trust;
+#[path = "it/wait.rs"]
+mod wait;
 #[cfg(feature = "gui")]
 #[path = "it/window.rs"]
 mod window;

@@ -201,6 +201,8 @@ fn attempt(cause: Cause) -> Attempt {
         began: mtls::stamp(),
         events: Vec::new(),
         answers: Answers::default(),
+        wait: None,
+        word: None,
     }
 }
 

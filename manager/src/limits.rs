@@ -184,6 +184,8 @@ pub const RECOVER_ROUNDS: usize = 3;
 /// Bytes of one line of the repository's event stream.
 pub const EVENT_LINE: usize = 64 << 10;
 
+/// Waiting releases that the status tells in full; the others are counted, and the device table has them all.
+pub const WAITING_SHOWN: usize = 50;
 /// Seconds before the end of its own certificate from which the gateway warns: time for the author to travel.
 pub const CERTIFICATE_WARNING_SECONDS: i64 = 30 * 86_400;
 /// How often the gateway looks when its certificate ends.

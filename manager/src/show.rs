@@ -80,6 +80,16 @@ pub(crate) fn show_status(status: &ManagerStatus) {
             row.component, row.version, row.running
         );
     }
+    for row in &status.waiting {
+        println!(
+            "waiting      {} on {}: {}",
+            row.component, row.device, row.waiting
+        );
+    }
+    let more = status.waiting_in_all.saturating_sub(status.waiting.len());
+    if more > 0 {
+        println!("waiting      {more} more: `manager devices` shows them all");
+    }
     for alarm in &status.alarms {
         println!("ALARM        {alarm}");
     }
@@ -118,6 +128,11 @@ pub(crate) fn show_devices(rows: &[DeviceRow]) {
                 "{:<24} {} {} {}: {reason}",
                 "", last.component, last.version, last.outcome
             );
+        }
+        for component in &row.components {
+            if let Some(waiting) = &component.waiting {
+                println!("{:<24} {} {waiting}", "", component.component);
+            }
         }
         if let Some(quarantine) = &row.quarantine {
             let reason = match quarantine.reason.as_str() {

@@ -140,7 +140,10 @@ fn status(gateway: &Gateway) -> ManagerStatus {
             .as_ref()
             .map_or_else(String::new, |all| pick(all).to_string())
     };
+    let (waiting, waiting_in_all) = gateway.fleet.waiting(limits::WAITING_SHOWN);
     ManagerStatus {
+        waiting,
+        waiting_in_all,
         site: gateway.identity.site.clone(),
         name: gateway.identity.name.clone(),
         program: env!("CARGO_PKG_VERSION").to_owned(),

@@ -160,12 +160,16 @@ fn runs(row: &FleetRow) -> String {
 fn doing(row: &FleetRow) -> String {
     let busy =
         |state: &&protocol::device::ComponentState| state.activity != protocol::device::Activity::Running;
-    let words: Vec<String> = row
+    let activities = row
         .components
         .iter()
         .filter(busy)
-        .map(|state| state.activity.to_string())
-        .collect();
+        .map(|state| state.activity.to_string());
+    let waiting = row
+        .components
+        .iter()
+        .filter_map(|state| Some(state.waiting.as_ref()?.to_string()));
+    let words: Vec<String> = activities.chain(waiting).collect();
     words.join(", ")
 }
 

@@ -53,7 +53,9 @@ impl FlooredClock {
         }
     }
 
-    fn floor(&self) -> Option<UnixTime> {
+    /// The floor now.
+    #[must_use]
+    pub fn floor(&self) -> Option<UnixTime> {
         match self.floor.read() {
             Ok(held) => *held,
             Err(poisoned) => *poisoned.into_inner(),

@@ -9,7 +9,7 @@ use release::{Component, Version};
 use serde::{Deserialize, Serialize};
 use tuf::{Digest, UnixTime};
 
-use crate::device::{ComponentState, DeviceOutcome, Problem};
+use crate::device::{ComponentState, DeviceOutcome, Problem, Waiting};
 use crate::{Event, Name, Secret, Step, UpdateId};
 
 mod agent;
@@ -154,6 +154,23 @@ pub struct ManagerStatus {
     pub releases: Vec<ReleaseRow>,
     /// What a person should look at, newest last.
     pub alarms: Vec<String>,
+    /// Releases that wait on devices, by component and device; of many the first.
+    #[serde(default)]
+    pub waiting: Vec<WaitingRow>,
+    /// How many there are.
+    #[serde(default)]
+    pub waiting_in_all: usize,
+}
+
+/// A release that waits on one device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitingRow {
+    /// The device.
+    pub device: Name,
+    /// The component.
+    pub component: Component,
+    /// For what it waits, as the device told it last.
+    pub waiting: Waiting,
 }
 
 /// A file on its way from the repository into the mirror.
@@ -436,6 +453,14 @@ pub enum DeviceRequest {
     Release {
         /// Which component.
         component: Component,
+    },
+    /// Installs the release of a component that waits: a person says so → `null`, when it is begun.
+    Activate {
+        /// Which component.
+        component: Component,
+        /// Although conditions are not met; recorded and reported.
+        #[serde(default, rename = "override")]
+        overriding: bool,
     },
     /// → stream of [`Event`], starting with the newest kept ones.
     Watch,

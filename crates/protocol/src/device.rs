@@ -15,7 +15,7 @@
 
 use release::{Arch, Component, TargetPath, Version};
 use serde::{Deserialize, Serialize};
-use tuf::Digest;
+use tuf::{Digest, UnixTime};
 
 use crate::{Outcome, UpdateId};
 
@@ -82,6 +82,80 @@ pub struct ComponentState {
     /// Rolled back by hand: nothing newer than this is wanted until somebody releases the hold.
     #[serde(default)]
     pub held: bool,
+    /// The release that waits, if one does; what runs goes on meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<Waiting>,
+}
+
+/// A release that a device does not install yet: for what it waits, since when and until when, in words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// The update that brings it.
+    pub update: UpdateId,
+    /// Its version.
+    pub version: Version,
+    /// Since when, by the time that the device believed then.
+    pub since: UnixTime,
+    /// Seconds that it has waited for certain, whatever the clocks say.
+    pub waited_seconds: u64,
+    /// Whether it is on the device already; `false`: nothing is fetched until a person says so.
+    pub fetched: bool,
+    /// Whether a person is needed.
+    pub asks: bool,
+    /// Every condition that is not met.
+    pub unmet: Vec<Unmet>,
+    /// When all of them will be met by themselves, where that can be said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<UnixTime>,
+    /// After how many hours waiting ends, by its author's word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hours: Option<u32>,
+    /// What happens then, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub then: Option<String>,
+}
+
+/// A condition that is not met.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unmet {
+    /// A stable word for programs, such as `window` or `interlock door`.
+    pub key: String,
+    /// What is asked, and what is.
+    pub what: String,
+    /// Who holds the release back by it.
+    pub holder: String,
+    /// Since when.
+    pub since: UnixTime,
+    /// When it will be met by itself, where that can be said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<UnixTime>,
+}
+
+impl std::fmt::Display for Unmet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} (held by {} since {}", self.what, self.holder, self.since)?;
+        match self.until {
+            Some(until) => write!(f, ", until {until})"),
+            None => f.write_str(")"),
+        }
+    }
+}
+
+impl std::fmt::Display for Waiting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let unmet: Vec<String> = self.unmet.iter().map(Unmet::to_string).collect();
+        write!(
+            f,
+            "{} waits since {}: {}",
+            self.version,
+            self.since,
+            unmet.join("; ")
+        )?;
+        match (self.hours, &self.then) {
+            (Some(hours), Some(then)) => write!(f, "; after {hours} h: {then}"),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// What a component is doing on a device.

@@ -80,6 +80,8 @@ pub enum Step {
     InstallStarted,
     /// Device: unpacked, durable, ready to be switched to; installation ends.
     Staged,
+    /// Device: it is not activated, or not fetched, yet; the reason names what is waited for.
+    Waiting,
     /// Device: the old version is being told to stop; restart starts.
     Stopping,
     /// Device: the old version is gone.

@@ -71,7 +71,7 @@ pub struct Release {
     /// Seconds it must then stay healthy before it is committed.
     #[serde(default = "default_probation_seconds", deserialize_with = "text::seconds")]
     pub probation_seconds: u32,
-    /// When the author released it, by the author's clock; for people, never for a decision.
+    /// When the author released it, by the author's clock; for people, and where the author's own soak begins.
     pub released: UnixTime,
     /// Who sells it.
     #[serde(

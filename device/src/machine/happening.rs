@@ -1,12 +1,14 @@
 //! What can happen to a component, and what is to be done about it.
 
-use super::{Attempt, Reboot};
+use super::{Attempt, Reboot, Wait, Word};
 
 /// What can happen to a component.
 #[derive(Debug, Clone)]
 pub enum Happening {
     /// An order passed every check that needs no bytes.
     Ordered(Attempt),
+    /// The same where the site wants to be asked before anything is fetched.
+    Announced(Attempt),
     /// A person wants the previous version back.
     RolledBackByHand(Attempt),
     /// The new release is on disk, whole and durable.
@@ -20,6 +22,17 @@ pub enum Happening {
     },
     /// Checked against the newest metadata: it may still be activated.
     Cleared,
+    /// Checked too: not yet, because of its conditions, or because a person has not spoken.
+    Waits(Wait),
+    /// What it waits for may have changed.
+    LookDue,
+    /// A person says that it is to be installed.
+    Said(Word),
+    /// Its conditions did not come true in time, and its author gives it up then.
+    GivenUp {
+        /// Which ones.
+        reason: String,
+    },
     /// The staged release must not be activated: withdrawn, changed on disk, or not to be written down.
     NotCleared {
         /// Why.
@@ -66,7 +79,7 @@ pub enum Happening {
 pub enum Action {
     /// Download, verify, stage; then `Prepared` or `NotPrepared`.
     Prepare,
-    /// Check against the newest metadata and the disk; then `Cleared` or `NotCleared`.
+    /// Check against the newest metadata, the conditions and the disk; then `Cleared`, `Waits`, `GivenUp` or `NotCleared`.
     Recheck,
     /// Stop whatever runs; then `Stopped`.
     Stop,
@@ -92,10 +105,15 @@ impl Happening {
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Ordered(_) => "an order",
+            Self::Announced(_) => "an announced order",
             Self::RolledBackByHand(_) => "a roll back by hand",
             Self::Prepared => "the end of preparing",
             Self::NotPrepared { .. } => "a failure to prepare",
             Self::Cleared => "a clearance",
+            Self::Waits(_) => "a condition that is not met",
+            Self::LookDue => "another look",
+            Self::Said(_) => "a person's word",
+            Self::GivenUp { .. } => "the end of waiting",
             Self::NotCleared { .. } => "a refused clearance",
             Self::Stopped => "the end of the old version",
             Self::Passed => "the end of probation",

@@ -40,6 +40,23 @@ impl Slot {
         (self, vec![Action::Call])
     }
 
+    /// Whether a release waits, for its conditions or for a person: nothing is under way then, and a newer order, a
+    /// withdrawal or a roll back by hand ends it.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.life, Life::Notified | Life::Staged)
+            && self
+                .attempt
+                .as_ref()
+                .is_some_and(|attempt| attempt.wait.is_some())
+    }
+
+    /// Whether nothing changes here without a reason from outside.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        self.life == Life::Idle || self.is_waiting()
+    }
+
     /// Whether a version that was ordered proves itself: a roll back by hand can end that at once.
     #[must_use]
     pub fn tries_an_order(&self) -> bool {
@@ -100,6 +117,7 @@ impl Life {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Idle => "idle",
+            Self::Notified => "notified",
             Self::Preparing => "preparing",
             Self::Staged => "staged",
             Self::Switching => "switching",

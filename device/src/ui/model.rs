@@ -79,6 +79,8 @@ pub enum Asked {
     RollBack(Component, Version),
     /// That a component may be updated again.
     Release(Component),
+    /// That a release that waits is installed.
+    Activate(Component),
 }
 
 /// What the window knows.
@@ -128,12 +130,16 @@ impl Asked {
         match self.clone() {
             Self::RollBack(component, _) => DeviceRequest::Rollback { component },
             Self::Release(component) => DeviceRequest::Release { component },
+            Self::Activate(component) => DeviceRequest::Activate {
+                component,
+                overriding: false,
+            },
         }
     }
 
     fn component(&self) -> &Component {
         match self {
-            Self::RollBack(component, _) | Self::Release(component) => component,
+            Self::RollBack(component, _) | Self::Release(component) | Self::Activate(component) => component,
         }
     }
 }
@@ -228,6 +234,7 @@ impl Model {
             Step::Stopping => &words.event_stopping,
             Step::Healthy => &words.event_healthy,
             Step::Withdrawn => &words.event_withdrawn,
+            Step::Waiting => &words.event_waiting,
             _ => return,
         };
         let seconds = i64::try_from(event.at.wall_ns / 1_000_000_000).unwrap_or(i64::MAX);
@@ -291,6 +298,8 @@ impl Model {
                 let text = fill(&words.released_again, &[component]);
                 self.toasts.push(Tone::Good, text);
             }
+            // What follows is seen.
+            (Ok(()), Asked::Activate(_)) => {}
             (Err(error), asked) => self.refuse(asked, gui_kit::link::chain(&error), words),
         }
     }
@@ -300,6 +309,7 @@ impl Model {
         let what = match asked {
             Asked::RollBack(..) => &words.failed_roll_back,
             Asked::Release(_) => &words.failed_release,
+            Asked::Activate(_) => &words.failed_activate,
         };
         self.refusals.push(Notice {
             tone: Tone::Bad,

@@ -92,6 +92,7 @@ fn application(
         }
         actions(ui, scene, model, state);
     });
+    waiting(ui, scene, model, state);
     held(ui, scene, state, detail);
 }
 
@@ -157,6 +158,45 @@ fn actions(ui: &mut Ui, scene: &Scene<'_>, model: &mut Model, state: &ComponentS
             ui.label(fill(&words.rolling_back, &[version]));
         }
     });
+}
+
+/// What a release waits for, and the way to say "now".
+fn waiting(ui: &mut Ui, scene: &Scene<'_>, model: &mut Model, state: &ComponentState) {
+    let Some(waiting) = &state.waiting else { return };
+    let words = scene.words;
+    let line = |unmet: &protocol::device::Unmet| {
+        let text = format::sentence(&unmet.what);
+        let since = format::time(unmet.since);
+        let held = match unmet.until {
+            Some(until) => fill(&words.waits_until, &[&unmet.holder, &since, &format::time(until)]),
+            None => fill(&words.waits_since, &[&unmet.holder, &since]),
+        };
+        format!("{text} {held}")
+    };
+    let lines: Vec<String> = waiting.unmet.iter().map(line).collect();
+    let what = if waiting.fetched {
+        &words.waits_what
+    } else {
+        &words.waits_unfetched
+    };
+    let then = match (waiting.hours, &waiting.then) {
+        (Some(hours), Some(then)) => fill(&words.waits_then, &[&hours, then]),
+        _ => words.waits_remedy.clone(),
+    };
+    let notice = Notice {
+        tone: if waiting.asks { Tone::Warn } else { Tone::Plain },
+        what: fill(what, &[&state.component, &waiting.version]),
+        why: lines.join("\n"),
+        remedy: then,
+    };
+    let free = scene.connected && !model.is_busy(&state.component);
+    let mut pressed = false;
+    notice.show(ui, |ui| {
+        pressed = touch_button(ui, free, &words.activate).clicked();
+    });
+    if pressed {
+        model.queue.push(Asked::Activate(state.component.clone()));
+    }
 }
 
 /// Why a component is not updated.

@@ -113,7 +113,7 @@ pub(super) fn stage(last: &Event) -> usize {
     match last.step {
         Step::Downloaded | Step::VerifyStarted => 1,
         Step::Verified | Step::InstallStarted => 2,
-        Step::Staged | Step::Stopping | Step::Stopped | Step::Switched | Step::Started => 3,
+        Step::Staged | Step::Waiting | Step::Stopping | Step::Stopped | Step::Switched | Step::Started => 3,
         Step::Healthy => 4,
         Step::Committed => 5,
         _ => 0,

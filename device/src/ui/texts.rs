@@ -18,7 +18,8 @@ gui_kit::texts! {
         device_site, device_manager, device_agent, device_certificate, device_metadata, device_metadata_fresh,
         device_metadata_stale, device_clock, device_clock_known, device_clock_unknown, device_folder, device_look,
         unknown, trouble_what, trouble_remedy, stale_what, stale_remedy, clock_what, clock_remedy, certificate_ends,
-        certificate_ended, certificate_remedy, offline_what, offline_remedy, start_agent,
+        certificate_ended, certificate_remedy, offline_what, offline_remedy, start_agent, waits_what, waits_unfetched,
+        waits_since, waits_until, waits_then, waits_remedy, activate, failed_activate, event_waiting,
     }
 }
 

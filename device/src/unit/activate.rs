@@ -6,13 +6,13 @@ use protocol::device::Activity;
 use protocol::{Outcome, Step, messages};
 use tokio::task::spawn_blocking;
 
-use super::Unit;
+use super::{Unit, goes_on_waiting};
 use crate::backoff::BackOff;
 use crate::bus::Teller;
 use crate::hub::Tried;
 use crate::limits::{RESTART_BASE, RESTART_CAP};
-use crate::machine::{Action, Attempt, Cause, Ended, Happening, Life, step};
-use crate::order::misfit;
+use crate::machine::{Action, Attempt, Cause, Ended, Happening, Life, Word, step};
+use crate::order::{Plan, misfit};
 use crate::prepare::{misfit_here, surroundings};
 use crate::stage;
 use crate::trust::{TrustFault, chain};
@@ -39,7 +39,7 @@ impl Unit {
             if slot != self.slot
                 && let Err(reason) = self.write(&slot).await?
             {
-                if slot.life.needs_writing() {
+                if slot.life.needs_writing() && !goes_on_waiting(&self.slot, &slot) {
                     next = self.not_written(&reason);
                     continue;
                 }
@@ -47,6 +47,7 @@ impl Unit {
                 self.mend_later();
             }
             self.slot = slot;
+            self.show_waiting();
             // Only now: an order that comes while the end is being written down is not taken.
             if self.slot.life == Life::Idle && std::mem::take(&mut self.hello_due) {
                 self.hub.hello_due.notify_one();
@@ -61,12 +62,24 @@ impl Unit {
         Ok(())
     }
 
+    /// Shows that a release waits, or that none does any more, beside what runs.
+    fn show_waiting(&mut self) {
+        if self.slot.is_waiting() && self.looks.shown.is_some() {
+            self.show_resting();
+            if std::mem::take(&mut self.hello_when_shown) {
+                self.hub.hello_due.notify_one();
+            }
+        } else if self.slot.attempt.is_none() || self.slot.life != Life::Staged {
+            self.waits_no_more();
+        }
+    }
+
     /// A step forward that cannot be written is not taken: the old version stays.
     fn not_written(&mut self, reason: &str) -> Option<Happening> {
         let reason = format!("the next step cannot be written down: {reason}");
         match self.slot.life {
             Life::Preparing => Some(Happening::NotPrepared { reason, bad: false }),
-            Life::Staged | Life::Switching => Some(Happening::NotCleared { reason }),
+            Life::Notified | Life::Staged | Life::Switching => Some(Happening::NotCleared { reason }),
             Life::Module(_) => Some(Happening::DidNot { reason }),
             _ => {
                 if let Some(teller) = self.teller.take() {
@@ -108,9 +121,9 @@ impl Unit {
         Ok(None)
     }
 
-    /// The last look before anything is stopped: still wanted by its author, unchanged on this disk.
+    /// The last look before anything is stopped, or fetched: still wanted by its author, its conditions met, unchanged on
+    /// this disk.
     async fn recheck(&mut self) -> Happening {
-        self.show(Activity::Staging);
         let Some(attempt) = self.slot.attempt.clone() else {
             return Happening::NotCleared {
                 reason: "there is nothing to switch to".into(),
@@ -128,8 +141,8 @@ impl Unit {
                         }
                         return self
                             .drop_staged(format!(
-                                "withdrawn by its author while it was staged: {}",
-                                withdrawn.reason
+                                "withdrawn by its author while it was {}: {}",
+                                self.slot.life, withdrawn.reason
                             ))
                             .await;
                     }
@@ -138,6 +151,18 @@ impl Unit {
                     if let Some(reason) = misfit(&found.release, &neighbours) {
                         return Happening::NotCleared { reason };
                     }
+                    if let Some(happening) = self.hold_back(&attempt, &found).await {
+                        return happening;
+                    }
+                    if self.slot.life == Life::Notified {
+                        self.hub.show_coming(&self.component, &found.release);
+                        self.plan = Some(Plan {
+                            attempt,
+                            length: found.length,
+                            release: found.release,
+                        });
+                        return Happening::Cleared;
+                    }
                 }
                 Err(fault) => return self.drop_staged(chain(&fault)).await,
             }
@@ -145,6 +170,7 @@ impl Unit {
             // Another may have begun to change while the roll back was written down.
             return Happening::NotCleared { reason };
         }
+        self.show(Activity::Staging);
         let (hub, digest) = (Arc::clone(&self.hub), attempt.to.digest);
         let checked = spawn_blocking(move || stage::verify(&hub.world.files, &hub.layout, &digest).map(drop));
         match checked.await {
@@ -165,7 +191,7 @@ impl Unit {
             .slot
             .attempt
             .as_ref()
-            .filter(|a| a.cause == Cause::Order)
+            .filter(|a| a.cause == Cause::Order && self.slot.life != Life::Notified)
             .map(|a| a.to.digest);
         if let Some(digest) = to {
             let removed = self
@@ -272,7 +298,10 @@ impl Unit {
             from: attempt.from.as_ref().map(|from| from.version.clone()),
             digest: attempt.to.digest,
         });
-        let end = (attempt.update, ended.outcome, ended.reason.clone());
+        let note = attempt.word.as_ref().and_then(Word::note);
+        let reason: Vec<String> = note.into_iter().chain(ended.reason.clone()).collect();
+        let reason = (!reason.is_empty()).then(|| reason.join("; "));
+        let end = (attempt.update, ended.outcome, reason);
         if let Err(error) = self.hub.write_down(line, end, teller).await {
             tracing::warn!(target: "drover", error = %chain(&error), "the report cannot be kept, it is tried again");
             return false;

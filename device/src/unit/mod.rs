@@ -8,6 +8,7 @@ mod activate;
 mod module;
 mod program;
 mod prove;
+mod wait;
 
 use std::future::pending;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use protocol::device::{Activity, Order, Problem};
 use protocol::{Outcome, Step, UpdateId, messages};
 use release::Component;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 use tuf::Digest;
@@ -27,9 +28,11 @@ use crate::limits::{BACK_OFF_CAP, RESTART_BASE, RESTART_CAP, RETRY_BASE, RETRY_C
 use crate::machine::{Answers, Attempt, Cause, Happening, Life, Slot};
 use crate::order::{Plan, Verdict};
 use crate::prepare::{Unprepared, judge, misfit_here, prepare};
+use crate::settings::Mode;
 use crate::world::{CutOff, Point};
 use program::Program;
 use prove::{problem, turn_away};
+pub(crate) use wait::watch_interlocks;
 
 /// What others ask of a component.
 #[derive(Debug)]
@@ -44,6 +47,8 @@ pub enum Command {
     RollBack(Reply),
     /// A person lifts the hold and forgives what failed.
     Release(Reply),
+    /// A person says that what waits is to be installed; `true`: although conditions are not met.
+    Activate(bool, Reply),
     /// Whether nothing is under way, asked by who waits for that.
     AtRest(oneshot::Sender<bool>),
     /// The agent is about to end: what is being prepared waits for the next one. Answered when that is written down.
@@ -82,6 +87,12 @@ pub struct Unit {
     line_due: bool,
     /// The manager is to be asked what comes next, once nothing is under way.
     hello_due: bool,
+    /// The manager is to be told what is waited for, once it is shown.
+    hello_when_shown: bool,
+    /// What waits, and when that is looked at.
+    looks: wait::Looks,
+    /// Rises when there may be a reason for what waits to go on.
+    wake: watch::Receiver<u64>,
     /// Who rolled back a version on probation; answered when that is done.
     took_back: Option<Reply>,
     /// The update that failed here last, and when it may be tried again.
@@ -109,6 +120,8 @@ enum Turn {
     RestartDue,
     MendDue,
     RetryDue,
+    WokenUp,
+    LookDue,
     Shutdown,
 }
 
@@ -128,8 +141,11 @@ impl Unit {
         } else {
             Activity::Empty
         };
-        hub.show(&component, &slot, activity, None);
+        hub.show(&component, &slot, activity, None, None);
         Self {
+            wake: hub.wake.subscribe(),
+            looks: wait::Looks::default(),
+            hello_when_shown: false,
             hub,
             component,
             mailbox,
@@ -178,6 +194,11 @@ impl Unit {
                     self.retry = None;
                     self.hub.hello_due.notify_one();
                 }
+                Turn::WokenUp => self.look_soon(),
+                Turn::LookDue => {
+                    self.looks.at = None;
+                    self.happen(Happening::LookDue).await?;
+                }
                 Turn::Shutdown | Turn::Command(None) => break,
             }
         }
@@ -196,6 +217,7 @@ impl Unit {
     }
 
     async fn turn(&mut self) -> Turn {
+        let waits = self.slot.is_waiting();
         let program = &self.program;
         let ended = async {
             match program {
@@ -210,6 +232,9 @@ impl Unit {
             () = until(self.restart_at) => Turn::RestartDue,
             () = until(self.mend_at) => Turn::MendDue,
             () = until(self.retry.map(|(_, at)| at)) => Turn::RetryDue,
+            () = until(self.looks.at) => Turn::LookDue,
+            // The sender lives in the hub.
+            Ok(()) = self.wake.changed(), if waits => Turn::WokenUp,
         }
     }
 
@@ -233,10 +258,11 @@ impl Unit {
                 reply.send(done).ok();
                 Ok(())
             }
+            Command::Activate(overriding, reply) => self.activate(overriding, reply).await,
             Command::AtRest(reply) => {
                 // An end that cannot be written down is tried again, by the next agent too.
                 let ended = matches!(self.slot.life, Life::Ended(_)) && self.mend_at.is_some();
-                let idle = self.slot.life == Life::Idle && self.job.is_none();
+                let idle = self.slot.is_at_rest() && self.job.is_none();
                 reply.send(idle || ended).ok();
                 Ok(())
             }
@@ -276,6 +302,13 @@ impl Unit {
         }
         match &self.slot.life {
             Life::Idle => {}
+            // Judged first: what cannot be followed takes the place of nothing.
+            _ if self.slot.is_waiting() => {
+                let waiting = self.slot.attempt.as_ref().map(|attempt| attempt.update);
+                if waiting == Some(order.update) {
+                    return Ok(());
+                }
+            }
             Life::Preparing => {
                 // A newer order: what is on the way is not wanted any more.
                 self.job = None;
@@ -301,19 +334,29 @@ impl Unit {
         verdict: Verdict,
         digest: Option<Digest>,
     ) -> Result<(), CutOff> {
-        if self.job.as_ref().is_none_or(|job| job.update != order.update) || self.slot.life != Life::Idle {
+        if self.job.as_ref().is_none_or(|job| job.update != order.update) || !self.slot.is_at_rest() {
             return Ok(());
         }
         self.job = None;
         let (outcome, reason) = match verdict {
             Verdict::Ready(plan) => {
+                let superseded = format!("superseded by the order of {}", order.version);
+                if !self.drop_waiting(superseded).await? {
+                    return Ok(());
+                }
                 let attempt = plan.attempt.clone();
                 let teller = self.new_teller(&attempt);
                 teller.tell(Step::Ordered);
                 self.teller = Some(teller);
                 self.plan = Some(*plan);
                 self.told_end = false;
-                return self.happen(Happening::Ordered(attempt)).await;
+                let site = self.hub.settings.install.of(&self.component);
+                return self
+                    .happen(match site.mode {
+                        Mode::Notify => Happening::Announced(attempt),
+                        Mode::Automatic | Mode::Download => Happening::Ordered(attempt),
+                    })
+                    .await;
             }
             Verdict::AlreadyDone => (Outcome::Committed, None),
             Verdict::Refused(reason) => (Outcome::Refused, Some(reason)),
@@ -332,6 +375,15 @@ impl Unit {
             })
             .await;
         Ok(())
+    }
+
+    /// Ends what waits, without holding it against the release; whether nothing is under way then.
+    async fn drop_waiting(&mut self, reason: String) -> Result<bool, CutOff> {
+        if self.slot.is_waiting() {
+            self.happen(Happening::NotCleared { reason }).await?;
+        }
+        // An end that cannot be written down holds the next order back: it comes again.
+        Ok(self.slot.life == Life::Idle)
     }
 
     /// An order that failed comes again with the next hello; it is looked at again after a while only.
@@ -357,7 +409,7 @@ impl Unit {
 
     async fn roll_back_by_hand(&mut self) -> Result<Result<(), Problem>, CutOff> {
         let refuse = |code: &str, message: String| Ok(Err(problem(code, message)));
-        if self.slot.life != Life::Idle {
+        if !self.slot.is_at_rest() {
             let message = format!("{} is being updated: try again in a moment", self.component);
             return refuse("busy", message);
         }
@@ -374,6 +426,15 @@ impl Unit {
             return refuse("misfit", message);
         }
         self.job = None;
+        if !self
+            .drop_waiting("superseded by a roll back by hand".into())
+            .await?
+        {
+            return refuse(
+                "busy",
+                format!("{} cannot be changed now: look at its status", self.component),
+            );
+        }
         let attempt = Attempt {
             update: current.update,
             cause: Cause::ByHand,
@@ -383,6 +444,8 @@ impl Unit {
             began: mtls::stamp(),
             events: Vec::new(),
             answers: Answers::default(),
+            wait: None,
+            word: None,
         };
         let teller = Teller::new(
             Arc::clone(&self.hub.bus),
@@ -422,7 +485,8 @@ impl Unit {
         if let (Some(attempt), Some(teller)) = (slot.attempt.as_mut(), self.teller.as_ref()) {
             attempt.events = teller.told();
         }
-        let insist = !slot.life.needs_writing();
+        // What only waits goes on waiting on a disk that is full.
+        let insist = !slot.life.needs_writing() || goes_on_waiting(&self.slot, &slot);
         let (hub, component) = (Arc::clone(&self.hub), self.component.clone());
         let saved = spawn_blocking(move || hub.generation.write(&component, &slot, insist)).await;
         self.hub.world.pass(Point::AfterWriting(life))?;
@@ -458,13 +522,20 @@ impl Unit {
         if let Some(program) = &self.program {
             self.hub.show_running(&self.component, &program.release);
         }
-        self.hub.show(&self.component, &self.slot, activity, since);
+        let waiting = self.looks.shown.clone().filter(|_| self.slot.is_waiting());
+        self.hub
+            .show(&self.component, &self.slot, activity, since, waiting);
     }
 
     /// Tells a person that nothing runs, in the document's words.
     fn say_nothing_runs(&self) {
         self.hub.bus.say(&messages::NOTHING_RUNNING, "");
     }
+}
+
+/// Whether a slot that is written takes no step.
+fn goes_on_waiting(before: &Slot, after: &Slot) -> bool {
+    after.is_waiting() && before.life == after.life
 }
 
 async fn until(moment: Option<Instant>) {

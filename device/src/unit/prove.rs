@@ -102,7 +102,7 @@ async fn taken_back(
 /// Says that it cannot be done now. An order needs no answer: it comes again with the next hello.
 pub(super) fn turn_away(command: Command, message: String) {
     match command {
-        Command::RollBack(reply) | Command::Release(reply) => {
+        Command::RollBack(reply) | Command::Release(reply) | Command::Activate(_, reply) => {
             reply.send(Err(problem("busy", message))).ok();
         }
         Command::AtRest(reply) => drop(reply.send(false)),

@@ -149,16 +149,13 @@ async fn what_this_device_cannot_run_is_refused_before_it_is_fetched() {
     let site = Site::new().await;
     let (agent, _) = site.with_first_version().await;
     type Change = fn(&mut release::Release);
-    let changes: [(&str, Change); 9] = [
+    let changes: [(&str, Change); 8] = [
         ("built for", |release| release.arch = Some(Arch::Riscv64)),
         ("for hardware", |release| {
             release.hardware = vec!["valve-3".into()];
         }),
         ("requires an agent", |release| {
             release.requires.agent = Some(">=9.0.0".parse().unwrap());
-        }),
-        ("when a person says so", |release| {
-            release.policy.urgency = release::Urgency::ByHand;
         }),
         ("requires broker >=2, which is not installed here", |release| {
             let components = &mut release.requires.components;

@@ -148,7 +148,11 @@ fn desires(state: Option<&ComponentState>, offer: &Offer) -> bool {
         .version
         .as_ref()
         .is_none_or(|version| *version < offer.release.version);
-    idle && newer && !state.held && !state.bad.contains(&offer.digest)
+    let waits = state
+        .waiting
+        .as_ref()
+        .is_some_and(|waiting| waiting.update == offer.update);
+    idle && newer && !waits && !state.held && !state.bad.contains(&offer.digest)
 }
 
 /// Whether an order may be sent now, and notes that it is.
@@ -200,6 +204,7 @@ mod tests {
             uptime_seconds: 0,
             bad: Vec::new(),
             held: false,
+            waiting: None,
         };
         let empty = ComponentState {
             version: None,

@@ -2,8 +2,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use protocol::control::{DevicePage, DeviceProgress, DeviceRow};
+use protocol::control::{DevicePage, DeviceProgress, DeviceRow, WaitingRow};
+use protocol::device::Waiting;
 use protocol::{Event, Name, Step};
+use release::Component;
 
 use super::{Device, Fleet};
 use crate::limits;
@@ -63,6 +65,28 @@ impl Fleet {
             page.rows.push(row);
         }
         page
+    }
+
+    /// What waits on devices, the first `most` by component and device, and how many there are.
+    pub(crate) fn waiting(&self, most: usize) -> (Vec<WaitingRow>, usize) {
+        let devices = self.devices();
+        let mut rows: Vec<(&Component, &Name, &Waiting)> = devices
+            .iter()
+            .flat_map(|(name, device)| device.hello.iter().map(move |hello| (name, hello)))
+            .flat_map(|(name, hello)| hello.components.iter().map(move |state| (name, state)))
+            .filter_map(|(name, state)| Some((&state.component, name, state.waiting.as_ref()?)))
+            .collect();
+        rows.sort_unstable_by_key(|(component, name, _)| (*component, *name));
+        let all = rows.len();
+        let shown = rows
+            .into_iter()
+            .take(most)
+            .map(|(component, device, waiting)| WaitingRow {
+                device: device.clone(),
+                component: component.clone(),
+                waiting: waiting.clone(),
+            });
+        (shown.collect(), all)
     }
 
     /// Takes a step towards or of a device. What comes late does not turn the clock back; a new order begins anew.

@@ -277,6 +277,14 @@ fn details(ui: &mut Ui, row: &DeviceRow, now: UnixTime, words: &Words, dialog: &
             }
             for component in &row.components {
                 fact(component.component.as_ref(), component_line(component, words));
+                if let Some(waiting) = &component.waiting {
+                    let since = format::time(waiting.since);
+                    let text = fill(
+                        &words.details_waits,
+                        &[&waiting.version, &since, &super::state::unmet(waiting)],
+                    );
+                    fact(&words.details_waiting, text);
+                }
             }
             if let Some(last) = &row.last {
                 let outcome = match last.outcome {

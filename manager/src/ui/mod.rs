@@ -65,6 +65,7 @@ texts! {
         step_published,
         details_none, details_address, details_certificate, details_previous, details_held,
         details_uptime, details_last, outcome_committed, outcome_rolled_back, outcome_refused, outcome_failed,
+        doing_waiting, step_waiting, details_waiting, details_waits, release_waits, release_waits_why,
         activity_empty, activity_running, activity_downloading, activity_staging, activity_switching,
         activity_probation, activity_rolling_back, activity_failing,
         delete_title, delete_hint, delete_authority, delete_device, delete_asks, make_code, code_title, code_hint, code_until, code_name, code_qr,

@@ -1,5 +1,6 @@
 //! The first page: what needs a look, downloader and sender at work, releases, what has just happened.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use egui::{Align, Color32, Grid, Layout, RichText, Role, ScrollArea, Ui, WidgetInfo};
@@ -10,7 +11,7 @@ use gui_kit::theme::{self, Palette, card, space};
 use gui_kit::widgets::{
     EventList, Meter, Notice, Tone, empty_state, follow_focus, meter, pill, primary_button,
 };
-use protocol::control::{ManagerRequest, ManagerStatus, ReleaseRow};
+use protocol::control::{ManagerRequest, ManagerStatus, ReleaseRow, WaitingRow};
 use tuf::UnixTime;
 
 use super::dialog::Dialog;
@@ -104,6 +105,23 @@ fn notices(ui: &mut Ui, status: &ManagerStatus, now: UnixTime, dialog: &mut Opti
         if pressed {
             *dialog = Some(Dialog::resume(release, reason));
         }
+    }
+    let waits: BTreeMap<_, Vec<&WaitingRow>> =
+        status.waiting.iter().fold(BTreeMap::new(), |mut waits, row| {
+            waits
+                .entry((&row.component, &row.waiting.version))
+                .or_insert_with(Vec::new)
+                .push(row);
+            waits
+        });
+    for ((component, version), rows) in waits.iter().take(ALARMS) {
+        let Some(first) = rows.first() else { continue };
+        let what = fill(&words.release_waits, &[component, version, &rows.len()]);
+        let why = fill(
+            &words.release_waits_why,
+            &[&first.device, &super::state::unmet(&first.waiting)],
+        );
+        notice(what, why, String::new(), Tone::Plain).show(ui, |_| ());
     }
     // Those of stopped releases have been told already.
     let told: Vec<&String> = status

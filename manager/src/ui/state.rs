@@ -3,7 +3,7 @@
 use gui_kit::text::fill;
 use gui_kit::widgets::Tone;
 use protocol::control::DeviceRow;
-use protocol::device::Activity;
+use protocol::device::{Activity, Waiting};
 use protocol::{Outcome, Step};
 
 use super::Words;
@@ -107,6 +107,7 @@ fn doing(words: &Words, step: Step) -> &str {
         Step::DownloadStarted | Step::Downloading | Step::Sent => &words.doing_downloading,
         Step::Downloaded | Step::VerifyStarted | Step::Verified => &words.doing_checking,
         Step::InstallStarted | Step::Staged => &words.doing_installing,
+        Step::Waiting => &words.doing_waiting,
         Step::Stopping | Step::Stopped | Step::Switched | Step::Started => &words.doing_restarting,
         Step::Healthy => &words.doing_trial,
         _ => &words.doing_ordered,
@@ -130,6 +131,7 @@ pub(crate) fn step(words: &Words, step: Step, to_device: bool) -> &str {
         Step::Verified => &words.step_verified,
         Step::InstallStarted => &words.step_install_started,
         Step::Staged => &words.step_staged,
+        Step::Waiting => &words.step_waiting,
         Step::Stopping => &words.step_stopping,
         Step::Stopped => &words.step_stopped,
         Step::Switched => &words.step_switched,
@@ -169,6 +171,9 @@ pub(crate) fn reason(words: &Words, row: &DeviceRow) -> String {
     if let Some(trouble) = &row.trouble {
         return trouble.clone();
     }
+    if let Some((component, waiting)) = waits(row) {
+        return fill(&words.reason_of, &[component, &waiting.version, &unmet(waiting)]);
+    }
     let Some(last) = &row.last else {
         return String::new();
     };
@@ -177,6 +182,18 @@ pub(crate) fn reason(words: &Words, row: &DeviceRow) -> String {
         (Some(reason), _) => fill(&words.reason_of, &[&last.component, &last.version, reason]),
         (None, _) => format!("{} {}", last.component, last.version),
     }
+}
+
+/// The first of its components for which a release waits.
+fn waits(row: &DeviceRow) -> Option<(&release::Component, &Waiting)> {
+    let mut waiting = row.components.iter();
+    waiting.find_map(|state| Some((&state.component, state.waiting.as_ref()?)))
+}
+
+/// What is not met, in one line.
+pub(crate) fn unmet(waiting: &Waiting) -> String {
+    let unmet: Vec<String> = waiting.unmet.iter().map(ToString::to_string).collect();
+    unmet.join("; ")
 }
 
 /// How far a device's download is, 0 to 1; none where no bytes are on their way.

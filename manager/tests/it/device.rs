@@ -243,6 +243,7 @@ impl Device {
             uptime_seconds: 0,
             bad: Vec::new(),
             held: false,
+            waiting: None,
         };
         let report = Report {
             actor,

@@ -146,6 +146,7 @@ async fn the_mirror_keeps_the_newest_what_devices_have_and_the_most_recent_other
                 uptime_seconds: 1,
                 bad: Vec::new(),
                 held: false,
+                waiting: None,
             };
             let response = pump.post(&gateway, "/v1/hello", &pump.words(vec![runs])).await;
             assert_eq!(response.status(), StatusCode::OK);

@@ -76,6 +76,7 @@ fn running(version: &str) -> ComponentState {
         uptime_seconds: 9,
         bad: Vec::new(),
         held: false,
+        waiting: None,
     }
 }
 

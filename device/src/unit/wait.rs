@@ -1,0 +1,294 @@
+//! A release that waits: looking at its conditions, showing what holds it back, hearing the person who says "now".
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use protocol::Step;
+use protocol::device::{Problem, Unmet, Waiting};
+use release::{Otherwise, Policy};
+use tokio::task::spawn_blocking;
+use tokio::time::Instant;
+
+use mtls::Clock as _;
+
+use super::Unit;
+use super::prove::problem;
+use crate::backoff::about;
+use crate::conditions::{Asked, Condition, Facts, PERSON, Verdict, in_words, judge};
+use crate::hub::Hub;
+use crate::limits::{MAX_WAIT_STEPS, WAIT_GAP, WAIT_LOOK, WAIT_MARK, WAIT_TELL};
+use crate::machine::{Attempt, Happening, Life, Wait, Word};
+use crate::sensors;
+use crate::trust::{Found, chain};
+use crate::world::CutOff;
+
+/// When this unit looks again, and what it has said of it.
+#[derive(Debug, Default)]
+pub(super) struct Looks {
+    /// When the conditions are looked at again.
+    pub(super) at: Option<Instant>,
+    /// When they were looked at.
+    last: Option<Instant>,
+    /// When the manager was told last.
+    told: Option<Instant>,
+    /// There is something that it was not told yet.
+    untold: bool,
+    /// What is shown.
+    pub(super) shown: Option<Waiting>,
+}
+
+impl Unit {
+    /// What holds a release back that may be activated otherwise; none: nothing.
+    pub(super) async fn hold_back(&mut self, attempt: &Attempt, found: &Found) -> Option<Happening> {
+        let site = self.hub.settings.install.of(&self.component);
+        if found.release.policy.is_immediate() && site.is_free() {
+            return None;
+        }
+        let facts = self.facts(attempt).await;
+        let asked = Asked {
+            component: &self.component,
+            policy: &found.release.policy,
+            released: found.release.released,
+            site: &site,
+        };
+        let verdict = judge(&asked, &facts);
+        if let Some(Word::Override(conditions)) = &attempt.word {
+            // Given before it was fetched: only now it is known what is overridden.
+            let unmet = unmet_of(&verdict).filter(|_| conditions.is_empty());
+            return unmet.map(|unmet| Happening::Said(Word::Override(in_words(unmet))));
+        }
+        match verdict {
+            Verdict::Go => None,
+            Verdict::GiveUp(reason) => Some(Happening::GivenUp { reason }),
+            Verdict::Wait(unmet) => Some(self.wait_for(attempt, &found.release.policy, &facts, unmet, false)),
+            Verdict::Ask(unmet) => Some(self.wait_for(attempt, &found.release.policy, &facts, unmet, true)),
+        }
+    }
+
+    async fn facts(&self, attempt: &Attempt) -> Facts {
+        let hub = Arc::clone(&self.hub);
+        let data = hub.layout.data(&self.component);
+        let read = spawn_blocking(move || {
+            let time = hub.world.clock.now();
+            let sensors = &hub.world.sensors;
+            let figures = (
+                sensors.offset_seconds(time.now),
+                sensors.load_percent(),
+                sensors.power(),
+            );
+            let set = sensors::interlocks(&hub.layout.interlocks());
+            (time, figures, set, sensors::is_busy(&data))
+        });
+        let time = self.hub.world.clock.now();
+        // Cut off, the agent ends.
+        let unread = (time, (0, None, crate::conditions::Power::Unknown), None, true);
+        let (time, figures, interlocks, busy) = read.await.unwrap_or(unread);
+        let floor = self.hub.world.clock.floor();
+        let wait = attempt.wait.as_ref();
+        Facts {
+            time,
+            floor,
+            offset_seconds: figures.0,
+            load_percent: figures.1,
+            power: figures.2,
+            place: self.hub.settings.place.clone(),
+            interlocks,
+            installed: self.slot.current.is_some(),
+            busy,
+            fetched: self.slot.life != Life::Notified,
+            waited_seconds: wait.map_or(0, |wait| wait.seconds(&mtls::stamp(), floor)),
+            asks: wait.is_some_and(|wait| wait.asks),
+            told: attempt.word.is_some(),
+        }
+    }
+
+    /// Shows what is waited for, and says so where it is something else than before.
+    fn wait_for(
+        &mut self,
+        attempt: &Attempt,
+        policy: &Policy,
+        facts: &Facts,
+        unmet: Vec<Condition>,
+        asks: bool,
+    ) -> Happening {
+        let (stamp, now) = (mtls::stamp(), facts.time.now);
+        let before = attempt.wait.clone();
+        let mut wait = before.clone().unwrap_or_else(|| Wait::begin(now, &stamp));
+        let since = |key: &String| wait.unmet.get(key).copied();
+        let unmet: Vec<Unmet> = unmet
+            .into_iter()
+            .map(|condition| Unmet {
+                since: condition.since.or_else(|| since(&condition.key)).unwrap_or(now),
+                key: condition.key,
+                what: condition.what,
+                holder: condition.holder,
+                until: condition.until,
+            })
+            .collect();
+        let keys: BTreeMap<_, _> = unmet
+            .iter()
+            .map(|unmet| (unmet.key.clone(), unmet.since))
+            .collect();
+        let news = before.is_none() || asks != wait.asks || keys.keys().ne(wait.unmet.keys());
+        if news || wait.since_mark(&stamp) >= WAIT_MARK.as_secs() {
+            wait = wait.mark(&stamp);
+        }
+        if news {
+            wait.unmet = keys;
+            wait.asks = asks;
+        }
+        let waiting = Waiting {
+            update: attempt.update,
+            version: attempt.to.version.clone(),
+            since: wait.since,
+            waited_seconds: wait.seconds(&stamp, facts.floor),
+            fetched: facts.fetched,
+            asks: unmet.iter().any(|unmet| unmet.key == PERSON),
+            // Where one has no end that is known, there is none for all.
+            until: unmet
+                .iter()
+                .map(|unmet| unmet.until)
+                .collect::<Option<Vec<_>>>()
+                .and_then(|all| all.into_iter().max()),
+            unmet,
+            hours: policy.wait_hours,
+            then: policy.wait_hours.map(|_| what_then(policy.otherwise)),
+        };
+        self.look_later(&waiting, facts);
+        // After a restart of the agent nothing is shown yet, and nothing is new.
+        let shown = self.looks.shown.replace(waiting);
+        self.tell_waiting(news, shown.is_none());
+        Happening::Waits(wait)
+    }
+
+    /// At the end of a condition where that is known, but not later than usual.
+    fn look_later(&mut self, waiting: &Waiting, facts: &Facts) {
+        let now = Instant::now();
+        let ends = waiting.unmet.iter().filter_map(|unmet| unmet.until);
+        let seconds = ends.map(|end| end.seconds_since(facts.time.now)).min();
+        let first = seconds.and_then(|seconds| u64::try_from(seconds).ok());
+        let pause = about(WAIT_LOOK, &*self.hub.world.random);
+        let pause = first.map_or(pause, |seconds| {
+            pause.min(std::time::Duration::from_secs(seconds.max(1)))
+        });
+        self.looks.last = Some(now);
+        self.looks.at = Some(now + pause);
+    }
+
+    fn tell_waiting(&mut self, news: bool, first: bool) {
+        // The manager shows it too, and is not told of what changes all the time.
+        self.looks.untold |= news || first;
+        if self.looks.untold && self.looks.told.is_none_or(|told| told.elapsed() >= WAIT_TELL) {
+            self.looks.told = Some(Instant::now());
+            self.looks.untold = false;
+            self.hello_when_shown = true;
+        }
+        let Some(waiting) = self.looks.shown.as_ref().filter(|_| news || first) else {
+            return;
+        };
+        let what: Vec<&str> = waiting.unmet.iter().map(|unmet| unmet.what.as_str()).collect();
+        let what = what.join("; ");
+        tracing::info!(target: "drover", component = %self.component, version = %waiting.version, "waits: {what}");
+        if let Some(teller) = self.teller.as_ref().filter(|_| news) {
+            let told = teller.told();
+            if told.iter().filter(|event| event.step == Step::Waiting).count() < MAX_WAIT_STEPS {
+                teller.tell_why(Step::Waiting, &what);
+            }
+        }
+    }
+
+    /// Something says that there may be a reason to go on.
+    pub(super) fn look_soon(&mut self) {
+        let now = Instant::now();
+        let soon = self.looks.last.map_or(now, |last| now.max(last + WAIT_GAP));
+        self.looks.at = Some(self.looks.at.map_or(soon, |at| at.min(soon)));
+    }
+
+    /// Nothing waits any more.
+    pub(super) fn waits_no_more(&mut self) {
+        self.looks = Looks::default();
+    }
+
+    /// A person says that what waits is to be installed: whether it is, and with which word.
+    pub(super) async fn word_of(&self, overriding: bool) -> Result<Word, Problem> {
+        let Some(attempt) = self.slot.attempt.clone().filter(|_| self.slot.is_waiting()) else {
+            let message = format!("no release of {} waits here", self.component);
+            return Err(problem("nothing-waits", message));
+        };
+        let what = format!("{} {}", self.component, attempt.to.version);
+        let found = self.hub.trust.look_up(&attempt.to.target).await;
+        let found = found.map_err(|fault| problem("not-wanted", chain(&fault)))?;
+        let site = self.hub.settings.install.of(&self.component);
+        let asked = Asked {
+            component: &self.component,
+            policy: &found.release.policy,
+            released: found.release.released,
+            site: &site,
+        };
+        let facts = Facts {
+            told: true,
+            ..self.facts(&attempt).await
+        };
+        match judge(&asked, &facts) {
+            Verdict::Go if overriding && !facts.fetched => Ok(Word::Override(String::new())),
+            Verdict::Go => Ok(Word::Go),
+            Verdict::GiveUp(reason) => Err(problem("given-up", format!("{what} is not installed: {reason}"))),
+            Verdict::Wait(unmet) | Verdict::Ask(unmet) if overriding => Ok(Word::Override(in_words(&unmet))),
+            Verdict::Wait(unmet) | Verdict::Ask(unmet) => {
+                let message = format!(
+                    "{what} is not installed now: {}; `--override` installs it all the same, and is recorded",
+                    in_words(&unmet)
+                );
+                Err(problem("conditions-not-met", message))
+            }
+        }
+    }
+
+    /// A person says "now".
+    pub(super) async fn activate(&mut self, overriding: bool, reply: super::Reply) -> Result<(), CutOff> {
+        match self.word_of(overriding).await {
+            Ok(word) => {
+                // Its end may be a day away; how it goes is shown.
+                reply.send(Ok(())).ok();
+                self.happen(Happening::Said(word)).await
+            }
+            Err(problem) => {
+                reply.send(Err(problem)).ok();
+                Ok(())
+            }
+        }
+    }
+}
+
+fn unmet_of(verdict: &Verdict) -> Option<&[Condition]> {
+    match verdict {
+        Verdict::Wait(unmet) | Verdict::Ask(unmet) => Some(unmet),
+        Verdict::Go | Verdict::GiveUp(_) => None,
+    }
+}
+
+fn what_then(otherwise: Otherwise) -> String {
+    let then = match otherwise {
+        Otherwise::Ask => "a person is asked",
+        Otherwise::Install => "it is installed all the same",
+        Otherwise::Refuse => "it is given up",
+    };
+    then.to_owned()
+}
+
+/// Wakes what waits whenever an interlock is set or taken away. Where the system watches no more folders, it is looked at
+/// now and then anyway.
+///
+/// # Errors
+/// The folder cannot be watched.
+pub(crate) fn watch_interlocks(hub: &Hub) -> Result<notify::RecommendedWatcher, notify::Error> {
+    use notify::Watcher as _;
+    let wake = hub.wake.clone();
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        if !event.is_ok_and(|event| event.kind.is_access()) {
+            wake.send_modify(|count| *count = count.wrapping_add(1));
+        }
+    })?;
+    watcher.watch(&hub.layout.interlocks(), notify::RecursiveMode::NonRecursive)?;
+    Ok(watcher)
+}
