@@ -192,7 +192,8 @@ fn steps(manifest: &Manifest, draft: &Draft) -> Vec<String> {
     match (&manifest.kind, &manifest.run) {
         (Kind::Module(module), _) => steps.extend(steps_of_module(module)),
         (Kind::App, Some(run)) => steps.extend(steps_of_program(manifest, run)),
-        (Kind::App, None) => {}
+        (Kind::Agent, Some(_)) => steps.extend(steps_of_agent(manifest)),
+        (Kind::App | Kind::Agent, None) => {}
     }
     steps
 }
@@ -203,6 +204,19 @@ fn steps_of_module(module: &ModuleName) -> Vec<String> {
         "commit it when the module has verified it: ArtifactCommit".to_owned(),
         "otherwise let the module undo it, if it can: ArtifactRollback, ArtifactFailure".to_owned(),
         "let the module clean up, whatever happened: Cleanup".to_owned(),
+    ]
+}
+
+fn steps_of_agent(manifest: &Manifest) -> Vec<String> {
+    vec![
+        "wait until no other component is being changed".to_owned(),
+        "end the agent, leave all programs running, start this one in its place".to_owned(),
+        "it is well when it has taken over what runs and, where the agent before it heard the manager, hears it too"
+            .to_owned(),
+        format!(
+            "commit it after {} s without a fault; otherwise the agent before it goes on",
+            manifest.probation_seconds
+        ),
     ]
 }
 

@@ -17,8 +17,9 @@ use crate::control;
 use crate::generation::{Generation, GenerationStore};
 use crate::http::Pool;
 use crate::hub::{Hub, Link};
+use crate::launcher::slots::SlotRecord;
 use crate::layout::Layout;
-use crate::limits::{LONG_WORK, MAX_TYPED, TASKS_CHECK};
+use crate::limits::{LOCK_PAUSE, LOCK_TRIES, LONG_WORK, MAX_TYPED, TASKS_CHECK};
 use crate::link;
 use crate::machine::{Installed, Slot};
 use crate::manager::Manager;
@@ -84,6 +85,11 @@ impl Agent {
         self.hub.tasks.with(std::mem::take).shutdown().await;
     }
 
+    /// Waits until it shall end for another agent.
+    pub async fn replaced(&self) {
+        self.hub.leave.cancelled().await;
+    }
+
     /// Waits until a test's cut ends a unit; for ever without one.
     pub async fn until_cut(&self) -> CutOff {
         let mut cut = self.hub.cut.subscribe();
@@ -107,6 +113,22 @@ impl Agent {
     }
 }
 
+/// One launcher per folder, and nothing else meanwhile that needs the agent to be away.
+pub(crate) fn hold(layout: &Layout) -> anyhow::Result<File> {
+    let dir = layout.state();
+    durable::Files::real().create_dir(&dir, 0o700).ok();
+    // The folder itself is locked: a disk that is full has no room for another file.
+    let folder = File::open(&dir)
+        .with_context(|| format!("cannot open {}: is a device enrolled there?", dir.display()))?;
+    match folder.try_lock() {
+        Ok(()) => Ok(folder),
+        Err(TryLockError::WouldBlock) => {
+            bail!("another agent runs in {}: stop it first", layout.root().display())
+        }
+        Err(TryLockError::Error(error)) => Err(error).context("cannot lock the device's folder"),
+    }
+}
+
 /// One agent per folder: two would start everything twice.
 pub(crate) fn lock(world: &World, layout: &Layout) -> anyhow::Result<File> {
     let path = layout.lock();
@@ -121,13 +143,15 @@ pub(crate) fn lock(world: &World, layout: &Layout) -> anyhow::Result<File> {
         .with_context(|| format!("cannot open {}: is a device enrolled there?", path.display()));
     created?;
     let file = file?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            bail!("another agent runs in {}: stop it first", layout.root().display())
+    // Of an agent that was killed the lock goes last, a moment after all that one can see of it.
+    for _ in 0..LOCK_TRIES {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::Error(error)) => return Err(error).context("cannot lock the device's folder"),
         }
-        Err(TryLockError::Error(error)) => Err(error).context("cannot lock the device's folder"),
     }
+    bail!("another agent runs in {}: stop it first", layout.root().display())
 }
 
 type Progress = tokio::sync::mpsc::Receiver<protocol::Event>;
@@ -154,6 +178,18 @@ fn assemble(layout: Layout, world: World) -> anyhow::Result<(Hub, Progress)> {
     }
     let key = ReportKey::new(&credentials)?;
     let (bus, progress) = Bus::new(me.clone());
+    let slots = SlotRecord::new(&world.files, &layout);
+    let (on_trial, unread) = match slots.load() {
+        Ok(found) => (
+            world.place.slot.is_some_and(|me| found.trial_of(&me).is_some()),
+            None,
+        ),
+        Err(error) => (false, Some(chain(&error))),
+    };
+    let trouble = trouble
+        .into_iter()
+        .chain(unread)
+        .reduce(|one, other| format!("{one}; {other}"));
     let hub = Hub {
         generation,
         trust,
@@ -168,6 +204,9 @@ fn assemble(layout: Layout, world: World) -> anyhow::Result<(Hub, Progress)> {
         listening: Notify::new(),
         link: Shared::new(Link::default()),
         shutdown: CancellationToken::new(),
+        leave: CancellationToken::new(),
+        on_trial: Shared::new(on_trial),
+        slots,
         tasks: Shared::new(JoinSet::new()),
         cut: watch::channel(None).0,
         certificate_until: Shared::new(credentials.validity().ok().map(|validity| validity.not_after)),

@@ -1,5 +1,7 @@
 //! The command line.
 
+use std::ffi::OsString;
+use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -8,10 +10,12 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use control::Client;
+use durable::Files;
 use protocol::control::{DeviceRequest, DeviceStatus};
 use protocol::enroll::EnrollCode;
 use protocol::{Event, Secret};
 use release::Component;
+use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -19,9 +23,10 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tuf::Digest;
 
-use crate::agent::Agent;
+use crate::agent::{Agent, hold};
 use crate::ask::{self, Source};
 use crate::enroll::{Anchor, Joining, enroll};
+use crate::launcher::{AGENT, Launched, Place, SWITCH, Starter, launch, settled};
 use crate::layout::Layout;
 use crate::limits::{DISK_THREADS, ONCE_LIMIT};
 use crate::once::{self, Bounds};
@@ -47,6 +52,15 @@ enum LogForm {
     Text,
     /// For machines, one object a line.
     Json,
+}
+
+impl LogForm {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -108,6 +122,9 @@ enum Command {
     /// Opens the window; starts the agent where none runs.
     #[cfg(feature = "gui")]
     Window(WindowArgs),
+    /// Is the agent, started by a launcher.
+    #[command(name = AGENT, hide = true)]
+    Agent(AgentArgs),
     /// Keeps the newest of its standard input in a file: started by the agent for each program.
     #[command(name = COPY_OUTPUT, hide = true)]
     CopyOutput {
@@ -127,8 +144,24 @@ enum Command {
     },
 }
 
+/// How a launcher starts an agent: these words keep their meaning for good.
+#[derive(Debug, Args)]
+struct AgentArgs {
+    #[command(flatten)]
+    dir: Dir,
+    /// The release that this executable belongs to.
+    #[arg(long)]
+    slot: Digest,
+    /// The launcher's process id.
+    #[arg(long)]
+    launcher: i32,
+}
+
 #[derive(Debug, Args)]
 struct ApplyArgs {
+    /// The release that this executable belongs to, where another one started it.
+    #[arg(long, hide = true)]
+    slot: Option<Digest>,
     #[command(flatten)]
     shown: Shown,
     /// Take what is ordered now and end; `device run` goes on.
@@ -224,6 +257,16 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     if matches!(&cli.command, Command::Run(_) | Command::Apply(_)) {
         frugally();
     }
+    // Held until the end: one launcher, or one agent without one.
+    let _held = match &cli.command {
+        Command::Run(dir) => match launch(&Layout::new(&dir.dir)?, &Files::real(), cli.log.word())? {
+            Launched::Own(held) => Some(held),
+            Launched::Ended(code) => return Ok(code),
+        },
+        Command::Apply(args) => Some(newest(args)?),
+        Command::RepairTrust { dir, .. } => Some(hold(&Layout::new(&dir.dir)?)?),
+        _ => None,
+    };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(DISK_THREADS)
@@ -233,6 +276,30 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         .context("cannot start the runtime")?;
     match cli.command {
         Command::Apply(args) => runtime.block_on(apply(&args)),
+        Command::Agent(args) => {
+            let place = Place {
+                slot: Some(args.slot),
+                starter: Starter::Launcher(args.launcher),
+            };
+            end_with(args.launcher)?;
+            Ok(match runtime.block_on(serve(&args.dir.dir, place))? {
+                Served::ToTheEnd => ExitCode::SUCCESS,
+                Served::Replaced => ExitCode::from(SWITCH),
+            })
+        }
+        Command::Run(dir) => {
+            let place = Place {
+                slot: None,
+                starter: Starter::Itself,
+            };
+            let served = runtime.block_on(serve(&dir.dir, place))?;
+            drop(runtime);
+            match served {
+                Served::ToTheEnd => Ok(ExitCode::SUCCESS),
+                // In this same process, as a launcher.
+                Served::Replaced => Err(begin_again(std::env::args_os().skip(1)).into()),
+            }
+        }
         other => runtime.block_on(command(other)).map(|()| ExitCode::SUCCESS),
     }
 }
@@ -248,13 +315,53 @@ fn frugally() {
     // Under its own name, not as /proc/self/exe: that is what process lists show.
     if let Ok(own) = std::env::current_exe() {
         // It returns only if that cannot be done: then more memory is used.
-        let error = std::process::Command::new(own)
-            .arg0(std::env::args_os().next().unwrap_or_else(|| "device".into()))
-            .args(std::env::args_os().skip(1))
+        let error = again(own.as_ref(), std::env::args_os().skip(1))
             .env(POOLS, "1")
             .exec();
         tracing::debug!(%error, "the agent cannot be told to keep less memory");
     }
+}
+
+/// A program in the place of this one, under this one's name.
+fn again(program: &Path, args: impl Iterator<Item = OsString>) -> std::process::Command {
+    let mut command = std::process::Command::new(program);
+    command
+        .arg0(std::env::args_os().next().unwrap_or_else(|| "device".into()))
+        .args(args);
+    command
+}
+
+/// This program from its beginning, in the same process; returns only where that cannot be done.
+fn begin_again(args: impl Iterator<Item = OsString>) -> std::io::Error {
+    // Also where its file was replaced meanwhile.
+    let own = std::env::current_exe().ok().filter(|own| own.is_file());
+    again(&own.unwrap_or_else(|| "/proc/self/exe".into()), args).exec()
+}
+
+/// An agent without its launcher could not be replaced: it ends with it, at once, and the programs run on.
+fn end_with(launcher: i32) -> anyhow::Result<()> {
+    set_parent_process_death_signal(Some(Signal::KILL)).context("cannot be bound to the launcher")?;
+    let parent = getppid().map(Pid::as_raw_pid);
+    ensure!(
+        parent == Some(launcher),
+        "started by its launcher only: use `device run`"
+    );
+    Ok(())
+}
+
+/// Keeps others away; and goes on as the agent that has taken this one's place, where one has.
+fn newest(args: &ApplyArgs) -> anyhow::Result<File> {
+    let layout = Layout::new(&args.shown.dir.dir)?;
+    let held = hold(&layout)?;
+    if args.slot.is_some() {
+        return Ok(held);
+    }
+    let Some((program, slot)) = settled(&layout, &Files::real())? else {
+        return Ok(held);
+    };
+    let slot = [OsString::from("--slot"), slot.to_string().into()];
+    let error = again(&program, std::env::args_os().skip(1).chain(slot)).exec();
+    Err(error).with_context(|| format!("cannot start the agent {}", program.display()))
 }
 
 #[cfg(feature = "gui")]
@@ -287,9 +394,8 @@ fn start_log(form: LogForm) {
 async fn command(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Enroll(args) => join(args).await,
-        Command::Run(dir) => serve(&dir.dir).await,
-        // It has an exit code of its own.
-        Command::Apply(args) => apply(&args).await.map(drop),
+        // They have exit codes of their own.
+        Command::Run(_) | Command::Agent(_) | Command::Apply(_) => Ok(()),
         Command::Status(shown) => {
             let status: DeviceStatus = call(&shown, &DeviceRequest::Status).await?;
             print(&shown, &status, status_text)
@@ -396,23 +502,47 @@ async fn join(args: EnrollArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn serve(dir: &Path) -> anyhow::Result<()> {
+/// How an agent's work ended.
+enum Served {
+    /// It was asked to end.
+    ToTheEnd,
+    /// For another agent.
+    Replaced,
+}
+
+async fn serve(dir: &Path, place: Place) -> anyhow::Result<Served> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
-    let agent = Agent::start(Layout::new(dir)?, World::system()).await?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    let world = World {
+        place,
+        ..World::system()
+    };
+    let agent = Agent::start(Layout::new(dir)?, world).await?;
+    let replaced = tokio::select! {
+        _ = terminate.recv() => false,
+        _ = interrupt.recv() => false,
+        () = agent.replaced() => true,
+    };
+    if replaced {
+        agent.cut_off().await;
+        return Ok(Served::Replaced);
     }
     tracing::info!(target: "drover", "ending; the programs are told to stop");
     agent.stop().await;
-    Ok(())
+    Ok(Served::ToTheEnd)
 }
 
 async fn apply(args: &ApplyArgs) -> anyhow::Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
-    let agent = Agent::start(Layout::new(&args.shown.dir.dir)?, World::system()).await?;
+    let world = World {
+        place: Place {
+            slot: args.slot,
+            starter: Starter::Nobody,
+        },
+        ..World::system()
+    };
+    let agent = Agent::start(Layout::new(&args.shown.dir.dir)?, world).await?;
     let bounds = Bounds {
         whole: Duration::from_secs(args.limit),
         ..Bounds::default()

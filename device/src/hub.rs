@@ -18,6 +18,7 @@ use tuf::{Digest, UnixTime};
 
 use crate::bus::{Bus, Teller, shorten};
 use crate::generation::GenerationStore;
+use crate::launcher::slots::SlotRecord;
 use crate::layout::Layout;
 use crate::limits::MAX_WAITING_COMMANDS;
 use crate::machine::Slot;
@@ -68,6 +69,12 @@ pub struct Hub {
     pub link: Shared<Link>,
     /// Cancelled when the agent shall end.
     pub shutdown: CancellationToken,
+    /// Which agent is started, for the launcher.
+    pub slots: SlotRecord,
+    /// Cancelled when the agent shall end for another one; the programs run on.
+    pub leave: CancellationToken,
+    /// Whether this agent has yet to prove itself: it begins nothing new before.
+    pub on_trial: Shared<bool>,
     /// Everything that runs in the background.
     pub tasks: Shared<JoinSet<()>>,
     /// Where a test's cut ended a unit.
@@ -337,6 +344,10 @@ impl Hub {
 
     /// Takes an order from the manager.
     pub async fn take_order(self: &Arc<Self>, order: Order) {
+        // It comes again with the hello that follows the trial's end.
+        if self.on_trial.get() {
+            return;
+        }
         if !self.settings.allows(&order.component) {
             let reason = format!(
                 "this device does not run {}: see `components` in device.toml",

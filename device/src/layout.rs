@@ -4,7 +4,7 @@
 //! device.toml      settings
 //! identity/        chain.pem  key.pem  ca.pem  token            who this device is
 //! trust/           the TUF root, everything verified, the floors
-//! state/           generation.rec (the pointer and the journal)  runs/  reports/  lock
+//! state/           generation.rec (the pointer and the journal)  agent.rec  runs/  reports/  lock
 //! downloads/       files named by their SHA-256, and parts of them
 //! releases/        SHA-256/{release.rec, payload/…}
 //! data/COMPONENT/  what a program keeps; survives every update
@@ -94,6 +94,12 @@ impl Layout {
     #[must_use]
     pub fn lock(&self) -> PathBuf {
         self.state().join("lock")
+    }
+
+    /// Which agent is started.
+    #[must_use]
+    pub fn agent_slots(&self) -> PathBuf {
+        self.state().join("agent.rec")
     }
 
     /// What runs as which process.

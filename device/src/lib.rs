@@ -25,6 +25,7 @@ pub mod enroll;
 pub mod generation;
 pub mod http;
 pub mod hub;
+pub mod launcher;
 pub mod layout;
 pub mod limits;
 pub mod link;

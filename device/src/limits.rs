@@ -176,6 +176,29 @@ pub const PIPE_PIECE: usize = 64 << 10;
 /// Time in which a machine that was told to reboot goes down.
 pub const REBOOT_TIME: Duration = Duration::from_secs(600);
 
+/// Starts of a new agent on trial: machine or launcher may go down twice by accident, and a trial that is ended by a
+/// signal is started again.
+pub const MAX_TRIAL_STARTS: u32 = 3;
+/// How often the launcher looks whether a new agent has proved itself.
+pub const TRIAL_LOOK: Duration = Duration::from_secs(1);
+/// Seconds beyond those of its own proof that a new agent gets before its launcher ends it.
+pub const TRIAL_GRACE: u64 = 60;
+/// Time in which a new agent hears the manager that the agent before it heard: several tries over a slow link.
+pub const AGENT_HEARD: Duration = Duration::from_secs(600);
+/// Pause between two looks at what a new agent has taken over so far.
+pub const AGENT_LOOK: Duration = Duration::from_millis(20);
+/// Pieces of its output that are still read of an agent that has ended: more than a pipe holds.
+pub const LAST_PIECES: usize = 16;
+/// Pause between two looks at processes that were killed.
+pub const STRAYS_PAUSE: Duration = Duration::from_millis(5);
+
+/// Tries to take the lock of an agent that may be dying…
+pub const LOCK_TRIES: u32 = 50;
+/// … and the pause between two of them: a second in all.
+pub const LOCK_PAUSE: Duration = Duration::from_millis(20);
+/// Bytes of a program that name its processor.
+pub const ELF_HEAD: u64 = 64;
+
 /// Bytes of device.toml.
 pub const MAX_SETTINGS: u64 = 64 << 10;
 /// Bytes of an author's root file.

@@ -22,11 +22,15 @@
 //!                └→ (undo → (undo-reboot → undo-verify →)) failure → ended
 //! ```
 //!
+//! What the agent itself is installs nobody looks after but its launcher (`own`): the old agent ends in `switching`, the
+//! new one goes on in `trying`.
+//!
 //! The pointer (`current`) names the new version from `trying` on; it is in the same record as the life, so
 //! they can never disagree.
 
 mod happening;
 mod module;
+mod own;
 mod slot;
 mod wait;
 
@@ -39,6 +43,7 @@ use crate::limits::{MAX_BAD, MAX_RESTARTS, MAX_UNDO_REBOOTS};
 pub use happening::{Action, Happening};
 pub use module::{Answers, Phase, Reboot};
 use module::{fail, give_up, resume};
+pub use own::Awake;
 pub use wait::{Wait, Word};
 
 /// A release that is, was, or is to be installed.
@@ -335,6 +340,7 @@ pub fn step(mut slot: Slot, happening: Happening) -> Stepped {
             Ok((slot, vec![A::Collect]))
         }
         (_, H::Restarted) => Ok(recover(slot)),
+        (_, H::Awoke(awake)) => Ok(own::awake(slot, &awake)),
         (Life::Idle | Life::Notified | Life::Staged | Life::Ended(_), H::Released) => {
             slot.held = false;
             slot.bad.clear();
@@ -480,7 +486,10 @@ fn give_back(mut slot: Slot) -> (Slot, Vec<Action>) {
             )
         }
         Some(old) => format!("{why}; {} runs again", old.version),
-        None => format!("{why}; nothing was installed before, so nothing runs"),
+        None => {
+            let runs = own::back_to(&slot).unwrap_or("nothing was installed before, so nothing runs");
+            format!("{why}; {runs}")
+        }
     };
     end(slot, outcome, Some(reason), vec![Action::Start, Action::Report])
 }

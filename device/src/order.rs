@@ -33,6 +33,8 @@ pub struct Facts {
     pub schema: Option<u32>,
     /// Why the update module that is to install it cannot be used; none: it can, or none is needed.
     pub module: Option<String>,
+    /// Why this agent cannot give its place to another one; none: it can, or the release is no agent.
+    pub agent_stays: Option<String>,
     /// Now.
     pub now: Stamp,
 }
@@ -190,15 +192,14 @@ fn objection(slot: &Slot, found: &Found, facts: &Facts) -> Option<String> {
             release.counter, facts.floor
         ));
     }
-    let installs_otherwise =
-        |now: &&Installed| now.kind.module().is_some() != release.kind.module().is_some();
+    let installs_otherwise = |now: &&Installed| !release.kind.replaces(&now.kind);
     if let Some(now) = slot.current.as_ref().filter(installs_otherwise) {
         return Some(format!(
             "{} {} here is of kind {}, this release is of kind {}",
             release.component, now.version, now.kind, release.kind
         ));
     }
-    if let Some(reason) = &facts.module {
+    if let Some(reason) = facts.agent_stays.as_ref().or(facts.module.as_ref()) {
         return Some(reason.clone());
     }
     if let Some(arch) = release.arch.filter(|arch| Some(*arch) != facts.arch) {

@@ -20,6 +20,7 @@ use crate::machine_info::{agent_version, free_bytes, memory_bytes};
 use crate::order::{Facts, Neighbour, Neighbours, Plan, Verdict, consider, first_look, misfit};
 use crate::stage::{self, StageError};
 use crate::trust::{TrustFault, chain};
+use crate::unit::own::agent_stays;
 use crate::writer::DiskError;
 
 /// Why a release is not on disk.
@@ -62,6 +63,7 @@ pub async fn judge(hub: &Arc<Hub>, order: &Order, slot: &Slot) -> (Verdict, Opti
             .module()
             .and_then(|name| hub.settings.modules.find(name).err())
             .map(|fault| chain(&fault)),
+        agent_stays: agent_stays(hub, &order.component, &found.release.kind),
         floor: hub.trust.release_floor(order.component.as_str()).await,
         now: mtls::stamp(),
     };

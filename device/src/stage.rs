@@ -2,16 +2,17 @@
 
 use std::collections::HashSet;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use durable::{Files, Hasher, HashingReader, Record, RecordError, hash_file};
-use release::{FileHash, Form, How, Release, Run, UnpackError, UnpackLimits, unpack_with};
+use release::{Arch, FileHash, Form, How, Kind, Release, Run, UnpackError, UnpackLimits, unpack_with};
 use serde::{Deserialize, Serialize};
 use tuf::Digest;
 
 use crate::layout::Layout;
+use crate::limits::ELF_HEAD;
 
 /// What lies in a release's folder, and what it must still be when it is started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +43,9 @@ pub enum StageError {
     /// The package does not contain what its description says.
     #[error("the release has no file {0}, which its description names as its program")]
     NoProgram(String),
+    /// An agent for another machine.
+    #[error("the agent in it is built for {0}, this device is another one")]
+    OtherProcessor(Arch),
     /// A folder among the files for a module.
     #[error("{0} is in a folder: a module is given plain files")]
     Folder(String),
@@ -84,7 +88,7 @@ impl StageError {
             Self::Unpack(UnpackError::Io { .. } | UnpackError::Read(_) | UnpackError::NotEmpty { .. }) => {
                 false
             }
-            Self::Unpack(_) | Self::NoProgram(_) | Self::Folder(_) => true,
+            Self::Unpack(_) | Self::NoProgram(_) | Self::OtherProcessor(_) | Self::Folder(_) => true,
             _ => false,
         }
     }
@@ -145,7 +149,13 @@ fn fill(
     let made = fs::create_dir(folder).and_then(|()| fs::set_permissions(folder, mode(0o755)));
     made.map_err(io_at("create", folder))?;
     let listed = match &release.run {
-        Some(run) => place_program(files, folder, digest, release.form, run, source)?,
+        Some(run) => {
+            let listed = place_program(files, folder, digest, release.form, run, source)?;
+            if release.kind == Kind::Agent {
+                check_processor(&folder.join("payload").join(run.program.as_str()))?;
+            }
+            listed
+        }
         None => place_files(folder, digest, source)?,
     };
     let staged = Staged {
@@ -178,6 +188,18 @@ fn place_program(
         fs::set_permissions(&path, mode(0o755)).map_err(io_at("make executable", &path))?;
     }
     Ok(listed)
+}
+
+/// A program for another processor ends no trial, it cannot even begin one.
+fn check_processor(program: &Path) -> Result<(), StageError> {
+    let mut head = Vec::new();
+    File::open(program)
+        .and_then(|file| file.take(ELF_HEAD).read_to_end(&mut head))
+        .map_err(io_at("read", program))?;
+    match Arch::of_elf(&head) {
+        Some(other) if Some(other) != Arch::here() => Err(StageError::OtherProcessor(other)),
+        _ => Ok(()),
+    }
 }
 
 /// The files for a module: plain ones only.

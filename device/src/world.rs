@@ -7,6 +7,7 @@ use std::sync::Arc;
 use durable::Files;
 use mtls::FlooredClock;
 
+use crate::launcher::Place;
 use crate::random::{Random, SystemRandom};
 use crate::sensors::{Machine, Sensors};
 
@@ -23,6 +24,8 @@ pub struct World {
     pub sensors: Arc<dyn Sensors>,
     /// The program whose command `copy-output` copies what programs write: this one.
     pub copier: PathBuf,
+    /// How this agent came to run, and who starts the next one.
+    pub place: Place,
     /// Where execution may end without notice.
     pub cut: Arc<dyn Cut>,
 }
@@ -70,6 +73,7 @@ impl World {
             sensors: Arc::new(Machine),
             // Still this program where its file was replaced meanwhile.
             copier: PathBuf::from("/proc/self/exe"),
+            place: Place::default(),
             cut: Arc::new(Whole),
         }
     }

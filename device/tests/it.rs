@@ -23,6 +23,8 @@ mod module;
 mod once;
 #[path = "it/output.rs"]
 mod output;
+#[path = "it/own.rs"]
+mod own;
 #[path = "it/programs.rs"]
 mod programs;
 #[path = "it/repository.rs"]

@@ -12,7 +12,7 @@ use crate::kind::Kind;
 use crate::limits;
 use crate::name::{Component, NameError, TargetPath};
 use crate::policy::{Nature, Policy};
-use crate::run::{Health, Run};
+use crate::run::{Health, How, Run};
 use crate::state::State;
 use crate::text;
 use crate::version::Version;
@@ -259,7 +259,17 @@ impl Release {
             return wrong("requires", "at most 32 components, none of them itself");
         }
         match (&self.kind, &self.run) {
-            (Kind::App, None) => return wrong("run", "an application names its program"),
+            (Kind::App | Kind::Agent, None) => {
+                return wrong("run", "an application or agent names its program");
+            }
+            (Kind::Agent, Some(run)) => {
+                if let Some(why) = unfit_agent(run) {
+                    return wrong("run", why);
+                }
+                if self.state.is_some() {
+                    return wrong("state", "an agent keeps no data as an application does");
+                }
+            }
             (Kind::Module(_), Some(_)) => return wrong("run", "what a module installs runs no program"),
             (Kind::Module(_), None) if self.form != Form::Package => {
                 return wrong("kind", "what a module installs comes as a package");
@@ -277,6 +287,15 @@ impl Release {
             None => Ok(()),
         }
     }
+}
+
+/// Why an agent's program cannot be started as an agent.
+pub(crate) fn unfit_agent(run: &Run) -> Option<&'static str> {
+    if run.how != How::Exec {
+        return Some("an agent is a program of its own: how = \"exec\"");
+    }
+    (!run.args.is_empty() || !run.env.is_empty())
+        .then_some("an agent gets its arguments and environment from its launcher: remove args and env")
 }
 
 /// Still there after three seconds.
@@ -297,7 +316,6 @@ pub(crate) fn default_probation_seconds() -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::How;
     use serde_json::json;
 
     fn release() -> Release {

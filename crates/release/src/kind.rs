@@ -7,13 +7,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits;
 
-/// How a release is installed; written `app` or `module:NAME`.
+/// How a release is installed; written `app`, `agent` or `module:NAME`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Kind {
     /// A process that the agent supervises.
     #[default]
     App,
+    /// The device agent itself.
+    Agent,
     /// Files that an update module of the device installs, by version 3 of Mender's Update Module protocol.
     Module(ModuleName),
 }
@@ -28,7 +30,7 @@ pub struct ModuleName(String);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KindError {
     /// No such kind.
-    #[error("{0:?} is not known: write \"app\" or \"module:NAME\"")]
+    #[error("{0:?} is not known: write \"app\", \"agent\" or \"module:NAME\"")]
     Unknown(String),
     /// A module whose name is none.
     #[error("{0:?} is no module's name: use 1 to 64 of A-Z a-z 0-9 . _ -, beginning with a letter or digit")]
@@ -36,13 +38,25 @@ pub enum KindError {
 }
 
 impl Kind {
-    /// The module that installs it; none for an application.
+    /// The module that installs it; none for an application or the agent.
     #[must_use]
     pub fn module(&self) -> Option<&ModuleName> {
         match self {
-            Self::App => None,
+            Self::App | Self::Agent => None,
             Self::Module(name) => Some(name),
         }
+    }
+
+    /// Whether the agent supervises a process of it.
+    #[must_use]
+    pub fn is_app(&self) -> bool {
+        *self == Self::App
+    }
+
+    /// Whether a release of this kind can take the place of one of `other`: what installs them is the same.
+    #[must_use]
+    pub fn replaces(&self, other: &Self) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other)
     }
 }
 
@@ -77,6 +91,7 @@ impl FromStr for Kind {
     fn from_str(text: &str) -> Result<Self, KindError> {
         match text.split_once(':') {
             None if text == "app" => Ok(Self::App),
+            None if text == "agent" => Ok(Self::Agent),
             Some(("module", name)) => name.parse().map(Self::Module),
             _ => Err(KindError::Unknown(shorten(text))),
         }
@@ -97,6 +112,7 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::App => f.write_str("app"),
+            Self::Agent => f.write_str("agent"),
             Self::Module(name) => write!(f, "module:{name}"),
         }
     }
@@ -122,7 +138,13 @@ mod tests {
 
     #[test]
     fn a_kind_is_a_word_and_its_module_is_a_plain_name() {
-        for text in ["app", "module:deb", "module:single-file", "module:rootfs_v2.1"] {
+        for text in [
+            "app",
+            "agent",
+            "module:deb",
+            "module:single-file",
+            "module:rootfs_v2.1",
+        ] {
             let kind: Kind = text.parse().unwrap();
             assert_eq!(kind.to_string(), text);
             assert_eq!(serde_json::to_string(&kind).unwrap(), format!("{text:?}"));

@@ -1,6 +1,6 @@
 //! What can happen to a component, and what is to be done about it.
 
-use super::{Attempt, Reboot, Wait, Word};
+use super::{Attempt, Awake, Reboot, Wait, Word};
 
 /// What can happen to a component.
 #[derive(Debug, Clone)]
@@ -70,6 +70,8 @@ pub enum Happening {
     Reported,
     /// The agent has started and read the slot.
     Restarted,
+    /// The same, where the slot is about the agent itself.
+    Awoke(Awake),
     /// A person lifts the hold and forgives what failed.
     Released,
 }
@@ -124,7 +126,7 @@ impl Happening {
             Self::TakenBack => "a roll back by hand on probation",
             Self::PutOff => "an orderly end",
             Self::Reported => "a queued report",
-            Self::Restarted => "a restart",
+            Self::Restarted | Self::Awoke(_) => "a restart",
             Self::Released => "a release of the hold",
         }
     }

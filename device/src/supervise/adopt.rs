@@ -106,6 +106,11 @@ pub async fn end_strays(data: &Path, spare: Option<i32>, patience: Duration) {
     }
 }
 
+/// The groups of the processes that carry this entry in their environment.
+pub(crate) fn marked(mark: &str) -> HashSet<i32> {
+    strays(mark, None)
+}
+
 /// The groups of the processes that carry the mark, `spare` and its own aside.
 fn strays(mark: &str, spare: Option<i32>) -> HashSet<i32> {
     let mut groups = HashSet::new();

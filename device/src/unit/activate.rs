@@ -101,6 +101,8 @@ impl Unit {
                 self.start_preparing();
             }
             Action::Recheck => return Ok(Some(self.recheck().await)),
+            Action::Stop if self.slot.is_own() => return Ok(self.leave().await),
+            Action::Prove if self.slot.is_own() => return Ok(self.prove_own().await),
             Action::Stop => {
                 self.stop_for_switch().await;
                 return Ok(Some(Happening::Stopped));
@@ -270,6 +272,10 @@ impl Unit {
             return None;
         };
         self.show_resting();
+        // Of an attempt that was found to have failed when the agent started nothing was told yet.
+        if let (Some(attempt), None) = (&self.slot.attempt, &self.teller) {
+            self.teller = Some(self.new_teller(attempt));
+        }
         let reported = (self.slot.attempt.clone(), self.teller.clone());
         if let (Some(attempt), Some(_)) = &reported
             && !std::mem::replace(&mut self.told_end, true)
@@ -277,7 +283,8 @@ impl Unit {
             self.tell_end(attempt, &ended.outcome, ended.reason.as_deref());
             self.line_due = true;
         }
-        if ended.outcome == Outcome::Committed && !self.raise_floor().await {
+        let settled = !self.slot.is_own() || self.settle_own().await;
+        if !settled || ended.outcome == Outcome::Committed && !self.raise_floor().await {
             self.mend_later();
             return None;
         }
@@ -351,7 +358,8 @@ impl Unit {
 
     async fn collect(&mut self) {
         let collected = self.hub.long_work(|hub| {
-            let needed = hub.generation.needed();
+            let mut needed = hub.generation.needed();
+            needed.extend(hub.slots.load().map_err(|error| chain(&error))?.releases());
             stage::collect(&hub.world.files, &hub.layout, &needed).map_err(|error| chain(&error))?;
             hub.store.collect(&needed).map_err(|error| chain(&error))?;
             hub.generation.save_copy().map_err(|error| chain(&error))
@@ -366,7 +374,7 @@ impl Unit {
         let activity = match (&self.slot.current, &self.program) {
             (None, _) => Activity::Empty,
             // It is there; no program of it runs here.
-            (Some(current), _) if current.kind.module().is_some() => Activity::Running,
+            (Some(current), _) if !current.kind.is_app() => Activity::Running,
             (Some(_), Some(_)) if self.wait.failures() < crate::limits::LOOP_BREAKER => Activity::Running,
             (Some(_), _) => Activity::Failing,
         };

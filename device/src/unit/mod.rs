@@ -6,6 +6,7 @@
 
 mod activate;
 mod module;
+pub(crate) mod own;
 mod program;
 mod prove;
 mod wait;
@@ -179,7 +180,9 @@ impl Unit {
         if let Some(attempt) = self.slot.attempt.clone() {
             self.teller = Some(self.new_teller(&attempt));
         }
-        self.happen(Happening::Restarted).await?;
+        if let Some(first) = self.awoken().await {
+            self.happen(first).await?;
+        }
         loop {
             match self.turn().await {
                 Turn::Command(Some(command)) => self.obey(command).await?,

@@ -78,7 +78,7 @@ impl Unit {
             self.say_nothing_runs();
             return;
         };
-        if current.kind.module().is_some() {
+        if !current.kind.is_app() {
             return;
         }
         if self

@@ -75,7 +75,7 @@ impl Unit {
 
 /// Answers what comes while a version proves itself; returns when a person wants the old one back, or when
 /// nobody is left to ask.
-async fn taken_back(
+pub(super) async fn taken_back(
     commands: &mut mpsc::Receiver<Command>,
     component: &Component,
     slot: &Slot,

@@ -103,6 +103,15 @@ impl<'a> Table<'a> {
         self.fields.keys().any(|found| found.get_ref() == key)
     }
 
+    /// Whether a table of this name is there with this field in it.
+    pub(super) fn has_in(&self, table: &str, key: &str) -> bool {
+        let found = self.fields.iter().find(|(found, _)| found.get_ref() == table);
+        found.is_some_and(|(_, value)| match value.get_ref() {
+            DeValue::Table(fields) => fields.keys().any(|found| found.get_ref() == key),
+            _ => false,
+        })
+    }
+
     /// A field, if it is there.
     pub(super) fn take(&mut self, key: &'static str) -> Option<Field<'a>> {
         self.known.push(key);

@@ -40,15 +40,22 @@ pub(super) fn read(mut file: Table<'_>, faults: &mut Faults<'_>) -> Option<Manif
     if let Some(Kind::Module(name)) = &kind {
         not_for_modules(&file, name, faults);
     }
-    let is_app = matches!(kind, Some(Kind::App));
+    if kind == Some(Kind::Agent) {
+        not_for_agents(&file, faults);
+    }
+    let runs = matches!(kind, Some(Kind::App | Kind::Agent));
     let run = file.table("run", faults);
-    if is_app && run.is_none() && !file.has("run") {
+    if runs && run.is_none() && !file.has("run") {
         faults.add(
             0,
             "[run] is missing: add it with how = \"exec\" and program = \"NAME\"",
         );
     }
+    let run_at = file.place_of("run");
     let run = read_if(run, faults, self::run);
+    if let (Some(Kind::Agent), Some(why)) = (&kind, run.as_ref().and_then(custom::unfit_agent)) {
+        faults.add(run_at, format_args!("[run]: {why}"));
+    }
     let (health, start_seconds, probation_seconds) = match file.table("health", faults) {
         Some(table) => self::health(table, faults),
         None => (Some(default_health()), None, None),
@@ -68,7 +75,7 @@ pub(super) fn read(mut file: Table<'_>, faults: &mut Faults<'_>) -> Option<Manif
         version: version?,
         counter,
         kind: kind?,
-        run: if is_app { Some(run?) } else { None },
+        run: if runs { Some(run?) } else { None },
         health: health?,
         start_seconds: start_seconds.unwrap_or_else(custom::default_start_seconds),
         probation_seconds: probation_seconds.unwrap_or_else(custom::default_probation_seconds),
@@ -101,6 +108,27 @@ fn not_for_modules(file: &Table<'_>, name: &ModuleName, faults: &mut Faults<'_>)
                 ),
             );
         }
+    }
+}
+
+/// An agent proves itself by what it does, and keeps its state in a form of its own.
+fn not_for_agents(file: &Table<'_>, faults: &mut Faults<'_>) {
+    if file.has("state") {
+        faults.add(
+            file.place_of("state"),
+            "[state] is for applications: remove it, an agent says in its records which forms it reads",
+        );
+    }
+    if let Some(question) = ["http", "command", "alive_seconds"]
+        .into_iter()
+        .find(|question| file.has_in("health", question))
+    {
+        faults.add(
+            file.place_of("health"),
+            format_args!(
+                "`{question}` is for applications: remove it, an agent is well when it has taken over what runs"
+            ),
+        );
     }
 }
 

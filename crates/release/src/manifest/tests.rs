@@ -73,6 +73,41 @@ fn what_a_module_installs_needs_no_program() {
     }
 }
 
+#[test]
+fn an_agent_is_a_program_and_nothing_that_its_launcher_decides() {
+    let text = "format = 1\ncomponent = \"drover-agent\"\nversion = \"0.2\"\nkind = \"agent\"\n";
+    let run = "[run]\nhow = \"exec\"\nprogram = \"device\"\n";
+    let manifest = Manifest::parse(&format!("{text}{run}[health]\nprobation_seconds = 60\n")).unwrap();
+    assert_eq!(
+        (manifest.kind.clone(), manifest.probation_seconds),
+        (Kind::Agent, 60)
+    );
+    assert_eq!(signed(&manifest).kind, Kind::Agent);
+    for (bad, says) in [
+        ("", "[run] is missing"),
+        (
+            "[run]\nhow = \"python\"\nprogram = \"device\"\n",
+            "how = \"exec\"",
+        ),
+        (
+            "[run]\nhow = \"exec\"\nprogram = \"device\"\nargs = [\"-v\"]\n",
+            "from its launcher",
+        ),
+        (
+            "[run]\nhow = \"exec\"\nprogram = \"device\"\n[state]\nto = 1\n",
+            "[state] is for applications",
+        ),
+        (
+            "[run]\nhow = \"exec\"\nprogram = \"device\"\n[health]\nalive_seconds = 1\n",
+            "`alive_seconds` is for applications",
+        ),
+    ] {
+        let error = Manifest::parse(&format!("{text}{bad}")).unwrap_err();
+        assert_eq!(error.faults.len(), 1, "{error}");
+        assert!(error.faults[0].message.contains(says), "{error}");
+    }
+}
+
 /// The description that a device will read.
 fn signed(manifest: &Manifest) -> Release {
     let released = UnixTime(1_790_000_000);
