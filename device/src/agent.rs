@@ -201,6 +201,7 @@ fn assemble(layout: Layout, world: World) -> anyhow::Result<(Hub, Progress)> {
         hello_due: Notify::new(),
         wake: watch::channel(0).0,
         hellos: Shared::default(),
+        held_back: Shared::default(),
         listening: Notify::new(),
         link: Shared::new(Link::default()),
         shutdown: CancellationToken::new(),

@@ -59,6 +59,8 @@ pub struct Facts {
     pub asks: bool,
     /// Whether a person said that it is to be installed.
     pub told: bool,
+    /// Why the gateway holds it back, if it does, such as after roll backs on other devices.
+    pub held_back: Option<String>,
 }
 
 /// What feeds a device.
@@ -215,6 +217,11 @@ fn of_site(asked: &Asked<'_>, facts: &Facts) -> Vec<Condition> {
             site,
             "it is not activated before, by `mode` in device.toml",
         ),
+    }
+    // Whoever operates the gateway may delay, as ever.
+    if let Some(reason) = &facts.held_back {
+        let what = format!("the gateway must not hold it back, and does: {reason}");
+        unmet.push(plain("gateway", "the gateway", what));
     }
     if !facts.fetched {
         return unmet;

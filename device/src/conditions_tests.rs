@@ -32,6 +32,7 @@ fn calm() -> Facts {
         waited_seconds: 0,
         asks: false,
         told: false,
+        held_back: None,
     }
 }
 
@@ -129,6 +130,27 @@ fn all_conditions_that_are_not_met_are_named_at_once() {
     assert_eq!(until[2..7], other);
     assert_eq!(until[7..], [hours(4 * 24 + 11), None]);
     assert_eq!(unmet[5].since, Some(UnixTime(MONDAY - 60)));
+}
+
+/// What was stopped elsewhere is neither fetched nor activated, whoever's time is over.
+#[test]
+fn what_the_gateway_holds_back_waits() {
+    let policy = Policy {
+        wait_hours: Some(1),
+        otherwise: Otherwise::Install,
+        ..Policy::default()
+    };
+    for fetched in [true, false] {
+        let facts = Facts {
+            held_back: Some("2 devices rolled it back".into()),
+            waited_seconds: 3600,
+            fetched,
+            told: true,
+            ..calm()
+        };
+        let verdict = verdict(&policy, &Site::default(), &facts);
+        assert_eq!(keys(&verdict), BTreeSet::from(["gateway"]));
+    }
 }
 
 #[test]

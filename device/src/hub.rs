@@ -20,7 +20,7 @@ use crate::bus::{Bus, Teller, shorten};
 use crate::generation::GenerationStore;
 use crate::launcher::slots::SlotRecord;
 use crate::layout::Layout;
-use crate::limits::MAX_WAITING_COMMANDS;
+use crate::limits::{MAX_TOLD_CONDITIONS, MAX_WAITING_COMMANDS};
 use crate::machine::Slot;
 use crate::machine_info;
 use crate::manager::Manager;
@@ -61,6 +61,8 @@ pub struct Hub {
     pub hello_due: Notify,
     /// Counts reasons for what waits to be looked at again: an interlock, newer metadata, an answer of the manager.
     pub wake: watch::Sender<u64>,
+    /// What waits here and is held back by the manager, and why, as it said last.
+    pub(crate) held_back: Shared<BTreeMap<UpdateId, String>>,
     /// How often the manager was asked and has answered.
     pub(crate) hellos: Shared<Hellos>,
     /// Rung once, when the control socket is open or cannot be opened for now.
@@ -231,6 +233,17 @@ impl Hub {
         })
     }
 
+    /// The same, as others are told: of very many conditions the first for each component, so that a hello stays small.
+    fn told_components(&self) -> Vec<ComponentState> {
+        let mut states = self.components();
+        let unmet = states.iter().filter_map(|state| state.waiting.as_ref());
+        if unmet.map(|waiting| waiting.unmet.len()).sum::<usize>() > MAX_TOLD_CONDITIONS {
+            let waiting = states.iter_mut().filter_map(|state| state.waiting.as_mut());
+            waiting.for_each(|waiting| waiting.unmet.truncate(1));
+        }
+        states
+    }
+
     /// The same, with what is said of each and what is on the way.
     #[must_use]
     fn details(&self) -> Vec<ComponentDetail> {
@@ -273,7 +286,7 @@ impl Hub {
             report_counter: self.outbox.counter(),
             time_known: self.world.clock.now().known,
             trouble: self.trouble(),
-            components: self.components(),
+            components: self.told_components(),
         }
     }
 
@@ -449,7 +462,7 @@ impl Hub {
             outcome: Some(outcome),
             reason: reason.as_deref().map(shorten),
             events: events.clone(),
-            components: self.components(),
+            components: self.told_components(),
         };
         let hub = Arc::clone(self);
         let written = spawn_blocking(move || {

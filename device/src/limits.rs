@@ -85,6 +85,10 @@ pub const WAIT_MARK: Duration = Duration::from_secs(600);
 pub const WAIT_TELL: Duration = Duration::from_secs(60);
 /// Steps of one attempt that tell of its waiting; the others are told in the log only.
 pub const MAX_WAIT_STEPS: usize = 16;
+/// Characters of a condition's words that are shown and told.
+pub const MAX_CONDITION: usize = 250;
+/// Conditions of all components that a hello or a report names, at most 1.5 KB each: a manager takes 256 KiB.
+pub const MAX_TOLD_CONDITIONS: usize = 96;
 /// Interlocks that may be set at the same time; also power supplies that are looked at.
 pub const MAX_INTERLOCKS: usize = 256;
 /// Windows, and interlocks, that device.toml may name for one component.

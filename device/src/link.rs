@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use protocol::device::{Order, Refresh, Welcome};
+use protocol::device::{Activate, Order, Refresh, Welcome};
 use protocol::limits::KEEP_ALIVE_SECONDS;
 use protocol::{Event, Step, messages};
 use tokio::sync::mpsc;
@@ -22,6 +22,7 @@ use crate::limits::{
 use crate::manager::ManagerError;
 use crate::sse::{Item, Parser};
 use crate::trust::{TrustFault, chain};
+use crate::unit::Command;
 
 /// Keeps up with the manager until the agent ends.
 pub async fn keep(hub: Arc<Hub>) {
@@ -108,6 +109,7 @@ async fn hello(hub: &Arc<Hub>) -> Result<Welcome, ManagerError> {
     for order in &welcome.orders {
         hub.take_order(order.clone()).await;
     }
+    hub.held_back.set(welcome.held_back.clone());
     hub.hellos.with(|hellos| hellos.answered = number);
     hub.look_again();
     notice(hub, welcome.refresh);
@@ -123,6 +125,15 @@ async fn take(hub: &Arc<Hub>, item: &Item) {
         "refresh" => match serde_json::from_str::<Refresh>(&item.data) {
             Ok(refresh) => notice(hub, refresh),
             Err(error) => tracing::warn!(target: "drover", %error, "a refresh cannot be read"),
+        },
+        "activate" => match serde_json::from_str::<Activate>(&item.data) {
+            // A full mailbox loses it: what waits is still shown as waiting.
+            Ok(told) => {
+                if let Some(mailbox) = hub.unit(&told.component, false) {
+                    mailbox.try_send(Command::ActivateForGateway(told)).ok();
+                }
+            }
+            Err(error) => tracing::warn!(target: "drover", %error, "an activation cannot be read"),
         },
         other => tracing::debug!(target: "drover", event = other, "an event of an unknown kind"),
     }

@@ -55,6 +55,10 @@ pub struct Install {
     /// Nothing is activated while one of these is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interlocks: Option<Vec<String>>,
+    /// Whether `manager activate --override` is followed here: whoever has the gateway could then activate what was
+    /// released while an interlock is set.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gateway_overrides: bool,
     /// Per component; what is left out is as above. What is no setting is taken for a component here, and refused.
     #[serde(flatten)]
     pub components: BTreeMap<Component, InstallOne>,

@@ -156,6 +156,18 @@ enum Command {
         #[command(flatten)]
         at: Where,
     },
+    /// Tells a device to install a release that waits there now: `manager status` shows what waits, and for what.
+    Activate {
+        /// The device's name.
+        name: String,
+        /// The component.
+        component: Component,
+        /// Although conditions are not met; only where the device's settings allow it, and recorded and reported by it.
+        #[arg(long = "override")]
+        overriding: bool,
+        #[command(flatten)]
+        at: Where,
+    },
     /// The newest downloads, or what happened to the device list.
     History {
         /// Show who was put on the device list, joined, and was taken off.
@@ -354,6 +366,24 @@ async fn ask(command: Command) -> Result<()> {
         } => {
             let request = ManagerRequest::Resume { component, version };
             simple(&at, request, "it is offered again").await
+        }
+        Command::Activate {
+            name,
+            component,
+            overriding,
+            at,
+        } => {
+            let request = ManagerRequest::Activate {
+                name: name.parse()?,
+                component,
+                overriding,
+            };
+            simple(
+                &at,
+                request,
+                "the device is told: `manager devices` shows how it goes",
+            )
+            .await
         }
         Command::History {
             devices: true,

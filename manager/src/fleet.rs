@@ -26,6 +26,7 @@ use orders::Sent;
 
 use streams::Stream;
 pub(crate) use streams::{Download, NoStream, Push};
+pub(crate) use table::NoWaiting;
 
 /// What is kept of a device's enrolment.
 #[derive(Debug, Clone, Default)]

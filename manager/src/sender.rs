@@ -231,6 +231,10 @@ async fn hello(
         ));
     }
     let boot = hello.boot_id.clone();
+    let waiting = hello.components.iter().filter_map(|state| state.waiting.as_ref());
+    let held_back = waiting
+        .filter_map(|w| Some((w.update, gateway.fleet.stopped(&w.update)?)))
+        .collect();
     if let Some(doubt) = gateway.fleet.hello(&name, hello, gateway.now()) {
         doubts::raise(&gateway, &name, doubt, &peer);
     }
@@ -248,6 +252,7 @@ async fn hello(
         orders,
         refresh,
         poll_seconds: gateway.config.poll_seconds,
+        held_back,
     }))
 }
 
@@ -312,6 +317,7 @@ fn sse(push: &Push) -> Sse {
     let (name, data) = match push {
         Push::Order(order) => ("order", serde_json::to_string(order)),
         Push::Refresh(refresh) => ("refresh", serde_json::to_string(refresh)),
+        Push::Activate(told) => ("activate", serde_json::to_string(told)),
     };
     // Both are plain structures: they have a JSON form.
     Sse::default().event(name).data(data.unwrap_or_default())

@@ -10,7 +10,7 @@ use protocol::control::{
     AddedDevice, CheckResult, DownloadEntry, ListChange, ListEntry, ManagerEvent, ManagerRequest,
     ManagerStatus, Quarantine, ReleaseRow,
 };
-use protocol::device::Problem;
+use protocol::device::{Activate, Problem};
 use protocol::limits::MAX_REASON;
 use protocol::messages::{self, Message};
 use protocol::{Name, Secret};
@@ -20,7 +20,7 @@ use std::sync::PoisonError;
 use tokio::sync::{broadcast, mpsc};
 
 use crate::catalog::Offer;
-use crate::fleet::Enrolment;
+use crate::fleet::{Enrolment, NoWaiting, Push};
 use crate::gateway::Gateway;
 use crate::repository::Repository;
 use crate::{backup, downloader, enroll, limits};
@@ -63,6 +63,11 @@ pub(crate) async fn answer(
         ManagerRequest::Resume { component, version } => {
             Reply::of(resume(&gateway, &component, &version).await)
         }
+        ManagerRequest::Activate {
+            name,
+            component,
+            overriding,
+        } => Reply::of(activate(&gateway, &name, component, overriding)),
         ManagerRequest::Backup { path, passphrase } => Reply::of(save(&gateway, path, passphrase).await),
         ManagerRequest::History { last } => {
             let entries = gateway.downloads.read::<DownloadEntry>(last.min(limits::HISTORY));
@@ -107,6 +112,60 @@ async fn save(gateway: &Arc<Gateway>, path: PathBuf, passphrase: Secret) -> Resu
     gateway
         .journal
         .message(gateway.now(), Level::Info, "manager.backup", text);
+    Ok(())
+}
+
+/// Tells a device that what waits there is to be installed, as far as the device's own last word allows it.
+fn activate(gateway: &Gateway, name: &Name, component: Component, overriding: bool) -> Result<(), Problem> {
+    let refuse = |message: String| {
+        Err(Problem {
+            code: "manager.activate.refused".into(),
+            message,
+        })
+    };
+    let waiting = match gateway.fleet.waiting_on(name, &component) {
+        Ok(waiting) => waiting,
+        Err(NoWaiting::Unknown) => return Err(said(messages::DEVICE_UNKNOWN)),
+        Err(NoWaiting::Nothing) => return refuse(format!("no release of {component} waits on {name}")),
+        Err(NoWaiting::Away) => {
+            return refuse(format!(
+                "{name} holds no event stream open: try again when it is connected, or say it on the device \
+                 (`device activate {component}`)"
+            ));
+        }
+    };
+    let unmet = waiting.unmet.iter().filter(|unmet| unmet.key != "person");
+    let unmet: Vec<String> = unmet.map(ToString::to_string).collect();
+    if overriding && !waiting.gateway_overrides {
+        return refuse(format!(
+            "{name} lets nobody override from here: say it on the device, or see `gateway_overrides` in its device.toml"
+        ));
+    }
+    if !overriding && !unmet.is_empty() {
+        let unmet = unmet.join("; ");
+        return refuse(format!(
+            "{component} {} is not installed on {name} now: {unmet}",
+            waiting.version
+        ));
+    }
+    let over = if overriding {
+        ", whatever its conditions"
+    } else {
+        ""
+    };
+    let text = format!(
+        "{name} was told to install {component} {} now{over}",
+        waiting.version
+    );
+    let told = Activate {
+        update: waiting.update,
+        component,
+        overriding,
+    };
+    gateway.fleet.push(name, &Push::Activate(Box::new(told)));
+    gateway
+        .journal
+        .message(gateway.now(), Level::Info, "manager.activate", text);
     Ok(())
 }
 

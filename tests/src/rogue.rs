@@ -313,6 +313,7 @@ fn respond(
     let mut inner = shared.inner.lock().unwrap();
     match (method, path) {
         (&Method::POST, "/v1/hello") => json(&Welcome {
+            held_back: std::collections::BTreeMap::new(),
             orders: inner.orders.clone(),
             refresh: Refresh {
                 timestamp: inner.timestamp,

@@ -86,6 +86,16 @@ pub enum ManagerRequest {
         /// The version that was stopped.
         version: Version,
     },
+    /// Tells a device that a release that waits there is to be installed now → `null`, when it is told.
+    Activate {
+        /// The device.
+        name: Name,
+        /// The component.
+        component: Component,
+        /// Although conditions are not met; the device records and reports it.
+        #[serde(default, rename = "override")]
+        overriding: bool,
+    },
     /// Writes an encrypted copy of all that a replacement gateway needs → `null`.
     Backup {
         /// Where to.

@@ -3,7 +3,7 @@
 //! | request | body → answer |
 //! |---|---|
 //! | `POST /v1/hello` | [`Hello`] → [`Welcome`] |
-//! | `GET /v1/events` | server-sent: `order` ([`Order`]), `refresh` ([`Refresh`]), comment lines as keep-alive |
+//! | `GET /v1/events` | server-sent: `order` ([`Order`]), `refresh` ([`Refresh`]), `activate` ([`Activate`]), comment lines as keep-alive |
 //! | `GET /v1/metadata/NAME` | a metadata file, raw; 404 if there is none |
 //! | `GET /v1/targets/SHA256` | a target's bytes; `Range`, `ETag` |
 //! | `POST /v1/progress` | `Vec<Event>` → 204; unsigned, for people who watch; may be lost |
@@ -12,6 +12,8 @@
 //!
 //! Every request carries `Authorization: Bearer TOKEN`. 401: certificate or token is not (or no longer)
 //! on the list. 429 and 503 carry `Retry-After`. Errors are [`Problem`].
+
+use std::collections::BTreeMap;
 
 use release::{Arch, Component, TargetPath, Version};
 use serde::{Deserialize, Serialize};
@@ -102,6 +104,9 @@ pub struct Waiting {
     pub fetched: bool,
     /// Whether a person is needed.
     pub asks: bool,
+    /// Whether the device lets its gateway override what is not met.
+    #[serde(default)]
+    pub gateway_overrides: bool,
     /// Every condition that is not met.
     pub unmet: Vec<Unmet>,
     /// When all of them will be met by themselves, where that can be said.
@@ -204,6 +209,9 @@ pub struct Welcome {
     pub refresh: Refresh,
     /// Seconds until the device should say hello again if it has no event stream.
     pub poll_seconds: u64,
+    /// Of what waits on the device: what the manager holds back by now, and why.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub held_back: BTreeMap<UpdateId, String>,
 }
 
 /// "There is newer metadata."
@@ -226,6 +234,19 @@ pub struct Order {
     pub version: Version,
     /// Its target in the signed metadata; length and digest come from there, never from here.
     pub target: TargetPath,
+}
+
+/// "A person says now" of a release that waits. It is the one that the device was ordered and has verified; a device that
+/// waits for nothing of it leaves this alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Activate {
+    /// The update that waits.
+    pub update: UpdateId,
+    /// Its component.
+    pub component: Component,
+    /// Although conditions are not met: followed only where the device's settings let the gateway override.
+    #[serde(rename = "override")]
+    pub overriding: bool,
 }
 
 /// Which reports the manager has written down.

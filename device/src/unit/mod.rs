@@ -14,7 +14,7 @@ mod wait;
 use std::future::pending;
 use std::sync::Arc;
 
-use protocol::device::{Activity, Order, Problem};
+use protocol::device::{Activate, Activity, Order, Problem};
 use protocol::{Outcome, Step, UpdateId, messages};
 use release::Component;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -50,6 +50,8 @@ pub enum Command {
     Release(Reply),
     /// A person says that what waits is to be installed; `true`: although conditions are not met.
     Activate(bool, Reply),
+    /// The same, said at the gateway.
+    ActivateForGateway(Activate),
     /// Whether nothing is under way, asked by who waits for that.
     AtRest(oneshot::Sender<bool>),
     /// The agent is about to end: what is being prepared waits for the next one. Answered when that is written down.
@@ -262,6 +264,7 @@ impl Unit {
                 Ok(())
             }
             Command::Activate(overriding, reply) => self.activate(overriding, reply).await,
+            Command::ActivateForGateway(told) => self.activate_for_gateway(&told).await,
             Command::AtRest(reply) => {
                 // An end that cannot be written down is tried again, by the next agent too.
                 let ended = matches!(self.slot.life, Life::Ended(_)) && self.mend_at.is_some();

@@ -107,7 +107,7 @@ pub(super) fn turn_away(command: Command, message: String) {
         }
         Command::AtRest(reply) => drop(reply.send(false)),
         Command::PutOff(reply) => drop(reply.send(())),
-        Command::Order(_) | Command::Judged(..) | Command::Prepared(..) => {}
+        Command::Order(_) | Command::Judged(..) | Command::Prepared(..) | Command::ActivateForGateway(_) => {}
     }
 }
 

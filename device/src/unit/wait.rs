@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use protocol::Step;
-use protocol::device::{Problem, Unmet, Waiting};
+use protocol::device::{Activate, Problem, Unmet, Waiting};
 use release::{Otherwise, Policy};
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
@@ -16,7 +16,7 @@ use super::prove::problem;
 use crate::backoff::about;
 use crate::conditions::{Asked, Condition, Facts, PERSON, Verdict, in_words, judge};
 use crate::hub::Hub;
-use crate::limits::{MAX_WAIT_STEPS, WAIT_GAP, WAIT_LOOK, WAIT_MARK, WAIT_TELL};
+use crate::limits::{MAX_CONDITION, MAX_WAIT_STEPS, WAIT_GAP, WAIT_LOOK, WAIT_MARK, WAIT_TELL};
 use crate::machine::{Attempt, Happening, Life, Wait, Word};
 use crate::sensors;
 use crate::trust::{Found, chain};
@@ -99,6 +99,7 @@ impl Unit {
             waited_seconds: wait.map_or(0, |wait| wait.seconds(&mtls::stamp(), floor)),
             asks: wait.is_some_and(|wait| wait.asks),
             told: attempt.word.is_some(),
+            held_back: self.hub.held_back.with(|held| held.get(&attempt.update).cloned()),
         }
     }
 
@@ -120,8 +121,8 @@ impl Unit {
             .map(|condition| Unmet {
                 since: condition.since.or_else(|| since(&condition.key)).unwrap_or(now),
                 key: condition.key,
-                what: condition.what,
-                holder: condition.holder,
+                what: brief(&condition.what),
+                holder: brief(&condition.holder),
                 until: condition.until,
             })
             .collect();
@@ -143,6 +144,7 @@ impl Unit {
             since: wait.since,
             waited_seconds: wait.seconds(&stamp, facts.floor),
             fetched: facts.fetched,
+            gateway_overrides: self.hub.settings.install.gateway_overrides,
             asks: unmet.iter().any(|unmet| unmet.key == PERSON),
             // Where one has no end that is known, there is none for all.
             until: unmet
@@ -260,11 +262,44 @@ impl Unit {
     }
 }
 
+impl Unit {
+    /// A person says "now" at the gateway.
+    pub(super) async fn activate_for_gateway(&mut self, told: &Activate) -> Result<(), CutOff> {
+        let waiting = self.slot.attempt.as_ref().map(|attempt| attempt.update);
+        if !self.slot.is_waiting() || waiting != Some(told.update) {
+            return Ok(());
+        }
+        let may = self.hub.settings.install.gateway_overrides;
+        let word = if told.overriding && !may {
+            let message = "its gateway may not override here: see `gateway_overrides` in device.toml";
+            Err(problem("not-overridden", message.into()))
+        } else {
+            self.word_of(told.overriding).await
+        };
+        match word {
+            Ok(Word::Override(unmet)) if !unmet.is_empty() => {
+                let word = Word::Override(format!("{unmet} (at the gateway)"));
+                self.happen(Happening::Said(word)).await
+            }
+            Ok(word) => self.happen(Happening::Said(word)).await,
+            Err(problem) => {
+                tracing::warn!(target: "drover", component = %self.component, "the gateway said \"now\": {}", problem.message);
+                Ok(())
+            }
+        }
+    }
+}
+
 fn unmet_of(verdict: &Verdict) -> Option<&[Condition]> {
     match verdict {
         Verdict::Wait(unmet) | Verdict::Ask(unmet) => Some(unmet),
         Verdict::Go | Verdict::GiveUp(_) => None,
     }
+}
+
+/// Of these the hello of a device with many components has several.
+fn brief(words: &str) -> String {
+    words.chars().take(MAX_CONDITION).collect()
 }
 
 fn what_then(otherwise: Otherwise) -> String {

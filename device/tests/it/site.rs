@@ -59,6 +59,8 @@ pub struct Manager {
     pub enroll_address: String,
     pub repository: Mutex<Repository>,
     pub orders: Mutex<Vec<Order>>,
+    /// What this manager holds back, and why.
+    pub held_back: Mutex<std::collections::BTreeMap<protocol::UpdateId, String>>,
     pub hellos: Mutex<Vec<Hello>>,
     pub progress: Mutex<Vec<Event>>,
     pub reports: Mutex<Vec<Report>>,
@@ -120,6 +122,7 @@ impl Site {
             enroll_address: enroll_listener.local_addr().unwrap().to_string(),
             repository: Mutex::new(Repository::new()),
             orders: Mutex::default(),
+            held_back: Mutex::default(),
             hellos: Mutex::default(),
             progress: Mutex::default(),
             reports: Mutex::default(),
@@ -406,6 +409,7 @@ async fn hello(State(manager): State<Arc<Manager>>, Json(hello): Json<Hello>) ->
         .collect();
     let timestamp = manager.repository.lock().unwrap().version();
     Json(Welcome {
+        held_back: manager.held_back.lock().unwrap().clone(),
         orders,
         refresh: Refresh { timestamp },
         poll_seconds: 1,

@@ -409,6 +409,28 @@ async fn an_end_of_waiting_gives_a_release_up_and_it_is_not_tried_again() {
     agent.stop().await;
 }
 
+/// Rolled back elsewhere, the gateway stops it: what only waits for its window is not activated either.
+#[tokio::test]
+async fn what_the_gateway_stops_meanwhile_is_not_activated() {
+    let site = Site::new().await;
+    let agent = first_on(&site, &Figures::calm()).await;
+    let door_file = interlock(&site, "door");
+    let second = second(door());
+    let order = site.publish(&second, &good("1.1.0"), Some("1.0.0"));
+    waits_for(&agent, &["interlock door"]).await;
+    let why = "2 devices rolled it back".to_owned();
+    *site.manager.held_back.lock().unwrap() = BTreeMap::from([(order.update, why)]);
+    agent.hub.hello_due.notify_one();
+    waits_for(&agent, &["interlock door", "gateway"]).await;
+    std::fs::remove_file(door_file).unwrap();
+    waits_for(&agent, &["gateway"]).await;
+    assert_eq!(site.data("running"), "1.0.0");
+    site.manager.held_back.lock().unwrap().clear();
+    agent.hub.hello_due.notify_one();
+    site.ends_with(&second, Outcome::Committed).await;
+    agent.stop().await;
+}
+
 #[tokio::test]
 async fn a_roll_back_by_hand_ends_what_waits() {
     let site = Site::new().await;

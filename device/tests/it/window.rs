@@ -248,6 +248,31 @@ async fn a_version_that_fails_is_shown_with_its_reason_and_may_be_tried_again() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_release_that_waits_says_for_what_and_is_installed_on_a_word() {
+    let site = Site::new().await;
+    let (agent, _) = site.with_first_version().await;
+    let door = site.layout().interlocks().join("door");
+    std::fs::write(&door, "the night shift").unwrap();
+    let mut second = script("1.1.0", 2);
+    second.policy.urgency = release::Urgency::ByHand;
+    second.policy.interlock = Some("door".into());
+    site.publish(&second, &good("1.1.0"), Some("1.0.0"));
+    let mut seen = Seen::open(&site, DESKTOP);
+    seen.shows("thermostat 1.1.0 is here and waits");
+    seen.shows("Held by the night shift");
+    seen.press("Install now");
+    seen.shows("thermostat is not installed now");
+    seen.press("Close");
+    std::fs::remove_file(door).unwrap();
+    seen.gone("Held by the night shift");
+    seen.press("Install now");
+    site.ends_with(&second, Outcome::Committed).await;
+    seen.gone("is here and waits");
+    seen.shows_exactly("1.1.0");
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_agent_is_told_and_found_again() {
     let site = Site::new().await;
     let (agent, _) = with_two_versions(&site).await;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use protocol::Name;
-use protocol::device::{Order, Refresh};
+use protocol::device::{Activate, Order, Refresh};
 use tokio::sync::mpsc;
 
 use super::{Device, Fleet};
@@ -15,6 +15,7 @@ use crate::limits;
 pub(crate) enum Push {
     Order(Box<Order>),
     Refresh(Refresh),
+    Activate(Box<Activate>),
 }
 
 /// Why a device gets no event stream.

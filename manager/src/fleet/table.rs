@@ -10,6 +10,17 @@ use release::Component;
 use super::{Device, Fleet};
 use crate::limits;
 
+/// Why a device cannot be told that a release that waits is to be installed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoWaiting {
+    /// It is not on the list.
+    Unknown,
+    /// Nothing waits there.
+    Nothing,
+    /// It holds no event stream open.
+    Away,
+}
+
 impl Fleet {
     /// An empty one; `start` tells this service's table from that of the one before it.
     pub(crate) fn new(start: u64) -> Self {
@@ -87,6 +98,20 @@ impl Fleet {
                 waiting: waiting.clone(),
             });
         (shown.collect(), all)
+    }
+
+    /// What waits of a component on a device that is connected.
+    pub(crate) fn waiting_on(&self, name: &Name, component: &Component) -> Result<Waiting, NoWaiting> {
+        let devices = self.devices();
+        let device = devices.get(name).ok_or(NoWaiting::Unknown)?;
+        let mut states = device.hello.iter().flat_map(|hello| &hello.components);
+        let state = states.find(|state| state.component == *component);
+        let waiting = state.and_then(|state| state.waiting.clone());
+        let waiting = waiting.ok_or(NoWaiting::Nothing)?;
+        if device.streams.is_empty() {
+            return Err(NoWaiting::Away);
+        }
+        Ok(waiting)
     }
 
     /// Takes a step towards or of a device. What comes late does not turn the clock back; a new order begins anew.
@@ -225,6 +250,51 @@ mod tests {
         fleet.remove(&name("pump-7"));
         caller.read(&fleet);
         assert_eq!(caller.rows.into_values().collect::<Vec<_>>(), fleet.rows());
+    }
+
+    /// As its device told it last: shown by component, counted beyond what is shown, and told to go only while connected.
+    #[test]
+    fn what_waits_on_devices_is_shown_and_counted() {
+        let fleet = Fleet::new(0);
+        let waiting = Waiting {
+            update: "00000000000000000000000000000001".parse().unwrap(),
+            version: "2.0.0".parse().unwrap(),
+            since: tuf::UnixTime(0),
+            waited_seconds: 7,
+            fetched: true,
+            asks: false,
+            gateway_overrides: false,
+            unmet: Vec::new(),
+            until: None,
+            hours: None,
+            then: None,
+        };
+        let app: Component = "app".parse().unwrap();
+        for number in 0..3 {
+            let pump = name(&format!("pump-{number}"));
+            fleet.put(pump.clone(), Enrolment::default());
+            let mut hello = crate::fleet::fixture::hello("b", 0);
+            hello.components = vec![protocol::device::ComponentState {
+                component: app.clone(),
+                version: None,
+                digest: None,
+                previous: None,
+                activity: protocol::device::Activity::Empty,
+                uptime_seconds: 0,
+                bad: Vec::new(),
+                held: false,
+                waiting: (number > 0).then(|| waiting.clone()),
+            }];
+            fleet.hello(&pump, hello, tuf::UnixTime(0));
+        }
+        let (rows, all) = fleet.waiting(1);
+        assert_eq!((rows.len(), all, rows[0].device.as_str()), (1, 2, "pump-1"));
+        let (pump, idle) = (name("pump-1"), name("pump-0"));
+        assert_eq!(fleet.waiting_on(&pump, &app), Err(NoWaiting::Away));
+        assert_eq!(fleet.waiting_on(&idle, &app), Err(NoWaiting::Nothing));
+        assert_eq!(fleet.waiting_on(&name("x"), &app), Err(NoWaiting::Unknown));
+        let _stream = fleet.open_stream(&pump, None).unwrap();
+        assert_eq!(fleet.waiting_on(&pump, &app), Ok(waiting));
     }
 
     #[test]

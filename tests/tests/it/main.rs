@@ -32,6 +32,7 @@ mod targets;
 mod teams;
 mod three_hosts;
 mod trials;
+mod waits;
 mod windows;
 
 use e2e::process::run;
