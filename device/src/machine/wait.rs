@@ -119,6 +119,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         /// Marked as often and in as many boots as may be: what is counted is what the machine was on, less at most a
         /// second for each mark.
         #[test]
