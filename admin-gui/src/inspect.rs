@@ -175,6 +175,13 @@ fn doubts_of_program(manifest: &Manifest, run: &Run, draft: &Draft) -> Vec<Strin
     if manifest.probation_seconds == 0 {
         doubts.push("it is committed with its first healthy answer: probation_seconds = 0".to_owned());
     }
+    let reads_others = |state: &State| !state.from.is_empty() && state.transform.is_empty();
+    if manifest.state.as_ref().is_some_and(reads_others) {
+        doubts.push(
+            "data of another schema are left as they are: its program must read them, or [state] name a program in transform"
+                .to_owned(),
+        );
+    }
     if run.how == How::Exec && !draft.is_elf && manifest.arch.is_none() {
         doubts.push("its program is a script: what it calls must be on the device".to_owned());
     }
@@ -223,6 +230,9 @@ fn steps_of_agent(manifest: &Manifest) -> Vec<String> {
 fn steps_of_program(manifest: &Manifest, run: &Run) -> Vec<String> {
     let mut steps = Vec::new();
     steps.push("stop the running version within its own time".to_owned());
+    if let Some(state) = &manifest.state {
+        steps.extend(steps_of_data(state));
+    }
     let program = match run.how {
         How::Exec => String::new(),
         How::Jar => "java -jar ".to_owned(),
@@ -248,6 +258,25 @@ fn steps_of_program(manifest: &Manifest, run: &Run) -> Vec<String> {
         "to stop it: SIGTERM, after {} s SIGKILL",
         run.stop_seconds
     ));
+    steps
+}
+
+fn steps_of_data(state: &State) -> Vec<String> {
+    let what = state
+        .folder
+        .as_ref()
+        .map_or_else(|| "its data".to_owned(), |folder| format!("{folder} of its data"));
+    let mut steps = vec![format!(
+        "save {what}, and put them back as they were if it goes back before the commit"
+    )];
+    if !state.transform.is_empty() {
+        steps.push(format!(
+            "data of another schema than {}: run {} on a copy, {} s at most; if it fails, the version before starts with its own",
+            state.to,
+            state.transform.join(" "),
+            state.transform_seconds
+        ));
+    }
     steps
 }
 

@@ -246,6 +246,12 @@ fn make_room(world: &World, layout: &Layout) {
             tracing::warn!(target: "drover", error = %chain(&error), "cannot tidy up");
         }
     }
+    let kept = layout.all_kept_data();
+    if kept.is_dir()
+        && let Err(error) = world.files.collect_leftovers(&kept)
+    {
+        tracing::warn!(target: "drover", error = %chain(&error), "cannot tidy up");
+    }
 }
 
 fn read_token(world: &World, layout: &Layout) -> anyhow::Result<Secret> {

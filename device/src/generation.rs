@@ -31,6 +31,8 @@ pub struct GenerationStore {
     record: Record<Generation>,
     copy: Record<Generation>,
     held: Shared<Generation>,
+    /// Whether what is held is on disk.
+    on_disk: Shared<bool>,
     /// Held while something is written: who only reads does not wait for the disk.
     writing: Mutex<()>,
 }
@@ -68,6 +70,7 @@ impl GenerationStore {
             record,
             copy,
             held: Shared::new(generation),
+            on_disk: Shared::new(trouble.is_none()),
             writing: Mutex::default(),
         };
         if trouble.is_some()
@@ -103,10 +106,18 @@ impl GenerationStore {
         next.number = next.number.saturating_add(1);
         next.components.insert(component.clone(), slot.clone());
         let saved = self.record.save(&next);
+        // What failed may be there nevertheless: then it is not known what a restart finds.
+        self.on_disk.set(saved.is_ok());
         if saved.is_ok() || insist {
             self.held.set(next);
         }
         saved
+    }
+
+    /// Whether a restart would find what [`Self::get`] says: what only an older state needs may be removed.
+    #[must_use]
+    pub fn is_on_disk(&self) -> bool {
+        self.on_disk.get()
     }
 
     fn alone(&self) -> MutexGuard<'_, ()> {
@@ -121,6 +132,7 @@ impl GenerationStore {
         let _alone = self.alone();
         let now = self.get();
         self.record.save(&now)?;
+        self.on_disk.set(true);
         self.renew_copy(&now)
     }
 

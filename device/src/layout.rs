@@ -8,6 +8,7 @@
 //! downloads/       files named by their SHA-256, and parts of them
 //! releases/        SHA-256/{release.rec, payload/…}
 //! data/COMPONENT/  what a program keeps; survives every update
+//! data/.kept/      COMPONENT/{work/, before/}: data while a version with a `[state]` takes over
 //! interlocks/      a file each, made by whoever wants nothing installed meanwhile
 //! output/          COMPONENT.log, COMPONENT.log.1
 //! records/         install.log, install.jsonl
@@ -142,6 +143,19 @@ impl Layout {
     #[must_use]
     pub fn interlocks(&self) -> PathBuf {
         self.root.join("interlocks")
+    }
+
+    /// Where a component's data lie that are not its own now: on the same file system as those that are.
+    #[must_use]
+    pub fn kept_data(&self, component: &Component) -> PathBuf {
+        self.all_kept_data().join(component.as_str())
+    }
+
+    /// Those of all components.
+    #[must_use]
+    pub fn all_kept_data(&self) -> PathBuf {
+        // No component's name begins with a dot.
+        self.root.join("data").join(".kept")
     }
 
     /// What a component's update module is given while it works.

@@ -20,6 +20,7 @@ pub mod bus;
 pub mod cli;
 pub mod conditions;
 pub mod control;
+pub mod data;
 pub mod download;
 pub mod enroll;
 pub mod generation;

@@ -203,6 +203,21 @@ pub const LOCK_PAUSE: Duration = Duration::from_millis(20);
 /// Bytes of a program that name its processor.
 pub const ELF_HEAD: u64 = 64;
 
+/// Bytes of a program's data that are saved: more is not copied while a program stands still.
+pub const MAX_DATA_BYTES: u64 = 8 << 30;
+/// Files, folders and links of them.
+pub const MAX_DATA_ENTRIES: usize = 50_000;
+/// What a copy of data may take beside the bytes themselves, for each file: a block.
+pub const DATA_ENTRY_BYTES: u64 = 4096;
+/// Bytes by which transformed data may be larger than twice the data before.
+pub const TRANSFORM_GROWTH: u64 = 16 << 20;
+/// How often is looked whether a program that transforms data takes too much of the disk.
+pub const TRANSFORM_LOOK: Duration = Duration::from_secs(1);
+/// First upper bound of the waiting time before data are put back once more…
+pub const PUT_BACK_BASE: Duration = Duration::from_millis(100);
+/// … and the largest: the component does not run meanwhile.
+pub const PUT_BACK_CAP: Duration = Duration::from_secs(60);
+
 /// Bytes of device.toml.
 pub const MAX_SETTINGS: u64 = 64 << 10;
 /// Bytes of an author's root file.

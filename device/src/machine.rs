@@ -25,9 +25,12 @@
 //! What the agent itself is installs nobody looks after but its launcher (`own`): the old agent ends in `switching`, the
 //! new one goes on in `trying`.
 //!
+//! Where the release has a `[state]`, the data are saved between `switching` and `trying` (`machine::data`).
+//!
 //! The pointer (`current`) names the new version from `trying` on; it is in the same record as the life, so
 //! they can never disagree.
 
+mod data;
 mod happening;
 mod module;
 mod own;
@@ -40,6 +43,7 @@ use serde::{Deserialize, Serialize};
 use tuf::Digest;
 
 use crate::limits::{MAX_BAD, MAX_RESTARTS, MAX_UNDO_REBOOTS};
+pub use data::DataChange;
 pub use happening::{Action, Happening};
 pub use module::{Answers, Phase, Reboot};
 use module::{fail, give_up, resume};
@@ -114,6 +118,9 @@ pub struct Attempt {
     /// What a person has said of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub word: Option<Word>,
+    /// What becomes of its data; none: they are left alone.
+    #[serde(default)]
+    pub data: Option<DataChange>,
 }
 
 /// How a change ended, kept until its report is in the queue.
@@ -140,10 +147,16 @@ pub enum Life {
     Staged,
     /// The old one is being stopped; the pointer still names it.
     Switching,
+    /// Neither runs; the new version's data are being made beside the old one's. The pointer names the old one.
+    Saving,
+    /// Neither runs; the new version's data take the place of the old one's. The pointer names the old one.
+    Applying,
     /// The pointer names the new one, which has to prove itself.
     Trying,
     /// The new one failed and is being stopped; the pointer still names it.
     Returning,
+    /// Neither runs; the old version's data take their place again. Why, where the new one is not to blame.
+    Restoring(Option<String>),
     /// The pointer names the new one, which its update module installs or undoes.
     Module(Phase),
     /// Decided; the report is not yet in the queue.
@@ -275,7 +288,12 @@ pub fn step(mut slot: Slot, happening: Happening) -> Stepped {
             Some(reason),
             vec![A::Start, A::Report],
         )),
-        (Life::Switching, H::Stopped) => {
+        (Life::Switching, H::Stopped) if slot.data_change().is_some() => Ok(data::save(slot)),
+        (Life::Saving, H::Saved) => Ok(data::apply(slot)),
+        (Life::Saving, H::NotSaved { reason, bad }) => Ok(data::not_saved(slot, reason, bad)),
+        (Life::Applying, H::NotApplied { reason }) => Ok(data::put_back(slot, Some(reason))),
+        (Life::Restoring(reason), H::Restored) => Ok(data::restored(slot, reason)),
+        (Life::Switching, H::Stopped) | (Life::Applying, H::Applied) => {
             slot.current = slot.attempt.as_ref().map(|attempt| attempt.to.clone());
             slot.life = Life::Trying;
             Ok((slot, vec![A::Start, A::Prove]))
@@ -333,6 +351,7 @@ pub fn step(mut slot: Slot, happening: Happening) -> Stepped {
             slot.life = Life::Returning;
             Ok((slot, vec![A::Stop]))
         }
+        (Life::Returning, H::Stopped) if slot.data_change().is_some() => Ok(data::put_back(slot, None)),
         (Life::Returning, H::Stopped) => Ok(give_back(slot)),
         (Life::Ended(_), H::Reported) => {
             slot.life = Life::Idle;
@@ -365,14 +384,16 @@ fn recover(mut slot: Slot) -> (Slot, Vec<Action>) {
         Life::Idle => (slot, vec![A::Start, A::Collect]),
         Life::Notified => (slot, vec![A::Start, A::Recheck]),
         Life::Preparing => cut_off(slot),
-        Life::Staged | Life::Switching if restarts > MAX_RESTARTS => {
+        Life::Staged | Life::Switching | Life::Saving if restarts > MAX_RESTARTS => {
             let reason = format!("given up after {restarts} restarts in the middle of switching");
             end(slot, Outcome::Failed, Some(reason), vec![A::Start, A::Report])
         }
-        Life::Staged | Life::Switching => {
+        Life::Staged | Life::Switching | Life::Saving => {
             slot.life = Life::Staged;
             (slot, vec![A::Start, A::Recheck])
         }
+        Life::Applying => data::resume(slot, restarts),
+        Life::Restoring(reason) => data::put_back(slot, reason),
         Life::Trying if restarts > MAX_RESTARTS => {
             let reason =
                 format!("the machine or the agent restarted {restarts} times while it was on probation");
@@ -528,6 +549,9 @@ fn remember_bad(slot: &mut Slot, reason: &str) {
     slot.bad.drain(..surplus);
 }
 
+#[cfg(test)]
+#[path = "machine/data_tests.rs"]
+mod data_tests;
 #[cfg(test)]
 #[path = "machine_tests.rs"]
 mod tests;

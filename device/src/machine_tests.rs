@@ -43,6 +43,7 @@ pub(super) fn attempt(cause: Cause, to: u8) -> Attempt {
         answers: Answers::default(),
         wait: None,
         word: None,
+        data: None,
     }
 }
 
@@ -64,8 +65,11 @@ fn every_life() -> Vec<Slot> {
         Life::Preparing,
         Life::Staged,
         Life::Switching,
+        Life::Saving,
+        Life::Applying,
         Life::Trying,
         Life::Returning,
+        Life::Restoring(None),
         ended,
     ];
     let mut slots = vec![at_rest(Some(1))];
@@ -75,7 +79,10 @@ fn every_life() -> Vec<Slot> {
             from: Some(installed(1)),
             ..attempt(Cause::Order, 2)
         });
-        if matches!(life, Life::Trying | Life::Returning | Life::Ended(_)) {
+        if matches!(
+            life,
+            Life::Trying | Life::Returning | Life::Restoring(_) | Life::Ended(_)
+        ) {
             slot.current = Some(installed(2));
         }
         slots.push(Slot { life, ..slot });
@@ -123,6 +130,14 @@ fn every_happening() -> Vec<Happening> {
         Happening::Cleared,
         Happening::NotCleared { reason: reason() },
         Happening::Stopped,
+        Happening::Saved,
+        Happening::NotSaved {
+            reason: reason(),
+            bad: true,
+        },
+        Happening::Applied,
+        Happening::NotApplied { reason: reason() },
+        Happening::Restored,
         Happening::Passed,
         Happening::Unhealthy { reason: reason() },
         Happening::Fetched { undoes: true },
@@ -154,8 +169,11 @@ fn only_what_fits_a_life_is_accepted() {
             "preparing: the end of preparing, a failure to prepare, an orderly end, a restart",
             "staged: a clearance, a refused clearance, a restart, a release of the hold",
             "switching: a refused clearance, the end of the old version, a restart",
+            "saving: data that are ready, a failure to save data, a restart",
+            "applying: data in place, a failure to apply data, a restart",
             "trying: the end of probation, a failed health check, a roll back by hand on probation, a restart",
             "returning: the end of the old version, a restart",
+            "restoring: data put back, a restart",
             "ended: a queued report, a restart, a release of the hold",
             "module-install: a module's success, a module's failure, a restart",
             "module-reboot: a module's success, a module's failure, a restart",
@@ -583,6 +601,7 @@ impl Sim {
             }
             Action::Collect => {}
             Action::Fetch | Action::Call | Action::CleanUp => panic!("no module here"),
+            Action::Save | Action::Apply | Action::PutBack => panic!("no data here"),
         }
         None
     }

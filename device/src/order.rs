@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use protocol::Stamp;
 use protocol::device::Order;
-use release::{Arch, Component, Form, Release, Version, VersionReq};
+use release::{Arch, Component, Form, Release, State, Version, VersionReq};
 
 use crate::limits::DISK_RESERVE;
-use crate::machine::{Answers, Attempt, Cause, Installed, Slot};
+use crate::machine::{Answers, Attempt, Cause, DataChange, Installed, Slot};
 use crate::trust::Found;
 
 /// What the order is judged by, beside the metadata.
@@ -31,12 +31,25 @@ pub struct Facts {
     pub neighbours: Neighbours,
     /// The schema of the data that the running version keeps; none: nothing runs.
     pub schema: Option<u32>,
+    /// What saving its data takes, or why they cannot be saved.
+    pub data: Result<DataRoom, String>,
+    /// Where the data of the running version lie and in which form.
+    pub state: Option<State>,
     /// Why the update module that is to install it cannot be used; none: it can, or none is needed.
     pub module: Option<String>,
     /// Why this agent cannot give its place to another one; none: it can, or the release is no agent.
     pub agent_stays: Option<String>,
     /// Now.
     pub now: Stamp,
+}
+
+/// Room on the disk that saving data takes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DataRoom {
+    /// Bytes.
+    pub needed: u64,
+    /// Bytes free where data lie, if that is not where releases lie.
+    pub apart: Option<u64>,
 }
 
 /// The other components of this device.
@@ -171,6 +184,7 @@ fn plan(order: &Order, slot: &Slot, found: &Found, facts: &Facts) -> Verdict {
             answers: Answers::default(),
             wait: None,
             word: None,
+            data: data_change(&found.release, facts.state.as_ref(), facts.schema),
         },
         length: found.length,
         release: found.release.clone(),
@@ -240,10 +254,20 @@ fn objection(slot: &Slot, found: &Found, facts: &Facts) -> Option<String> {
             facts.memory_bytes
         ));
     }
-    if let Some(reason) = misfit(release, &facts.neighbours).or_else(|| strange_data(release, facts)) {
+    if let Some(reason) = misfit(release, &facts.neighbours).or_else(|| strange_data(release, facts.schema)) {
         return Some(reason);
     }
-    let room = room_needed(found, facts);
+    let data = match &facts.data {
+        Ok(data) => *data,
+        Err(reason) => return Some(format!("its data cannot be saved: {reason}")),
+    };
+    if let Some(free) = data.apart.filter(|free| data.needed > *free) {
+        let needed = data.needed;
+        return Some(format!(
+            "the disk of its data has {free} bytes free, {needed} are needed to save them"
+        ));
+    }
+    let room = room_needed(found, facts, data);
     (room > facts.free_bytes)
         .then(|| format!("the disk has {} bytes free, {room} are needed", facts.free_bytes))
 }
@@ -277,27 +301,34 @@ pub fn misfit(release: &Release, neighbours: &Neighbours) -> Option<String> {
     None
 }
 
-/// Why the data of the running version do not suit a release. A release without a schema has schema 0.
-fn strange_data(release: &Release, facts: &Facts) -> Option<String> {
-    let here = facts.schema?;
+/// Why the data here, of this schema, do not suit a release. A release without a schema has schema 0.
+#[must_use]
+pub fn strange_data(release: &Release, here: Option<u32>) -> Option<String> {
+    let here = here?;
     let state = release.state.clone().unwrap_or_default();
-    if !state.reads(here) {
-        let readable = state.readable();
-        return Some(format!(
-            "the data here have schema {here}, it takes over {readable}"
-        ));
-    }
-    // Going back needs the data as they were.
-    (state.to != here).then(|| {
-        format!(
-            "it changes the data's schema from {here} to {}: this agent cannot save them first",
-            state.to
-        )
+    let readable = state.readable();
+    (!state.reads(here)).then(|| format!("the data here have schema {here}, it takes over {readable}"))
+}
+
+/// What becomes of the data when a release takes over: with a `[state]` they are saved; `now`: how the running version
+/// keeps them, `here`: their schema, none where nothing runs.
+#[must_use]
+pub fn data_change(release: &Release, now: Option<&State>, here: Option<u32>) -> Option<DataChange> {
+    let state = release.state.as_ref()?;
+    // A part is enough only where both mean the same one.
+    let folder = state
+        .folder
+        .clone()
+        .filter(|folder| now.is_some_and(|now| now.folder.as_ref() == Some(folder)));
+    Some(DataChange {
+        folder,
+        from: here?,
+        to: state.to,
     })
 }
 
 /// Bytes that installing takes: a package lies there twice until it is unpacked, a single file once.
-fn room_needed(found: &Found, facts: &Facts) -> u64 {
+fn room_needed(found: &Found, facts: &Facts, data: DataRoom) -> u64 {
     let unpacked = match found.release.form {
         Form::Package => found.length,
         Form::Single => 0,
@@ -305,8 +336,10 @@ fn room_needed(found: &Found, facts: &Facts) -> u64 {
     let missing = found.length.saturating_sub(facts.arrived_bytes);
     // A module gets files of its own.
     let given = found.release.kind.module().map_or(0, |_| found.length);
+    let saved = if data.apart.is_some() { 0 } else { data.needed };
     let needed = missing
         .saturating_add(unpacked)
+        .saturating_add(saved)
         .saturating_add(given)
         .saturating_add(DISK_RESERVE);
     needed.max(found.release.requires.disk_bytes.unwrap_or(0))

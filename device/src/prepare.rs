@@ -5,22 +5,26 @@ use std::sync::Arc;
 use durable::StoreError;
 use protocol::device::{Activity, Order};
 use protocol::{Step, messages};
-use release::Component;
+use release::{Component, Release, State};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tuf::Digest;
 
 use crate::backoff::BackOff;
 use crate::bus::Teller;
+use crate::data::{Data, room};
 use crate::download::{DownloadError, download};
 use crate::hub::Hub;
 use crate::limits::{BACK_OFF_BASE, BACK_OFF_CAP, DOWNLOAD_TRIES};
 use crate::machine::Slot;
 use crate::machine_info::{agent_version, free_bytes, memory_bytes};
-use crate::order::{Facts, Neighbour, Neighbours, Plan, Verdict, consider, first_look, misfit};
+use crate::order::{
+    DataRoom, Facts, Neighbour, Neighbours, Plan, Verdict, consider, data_change, first_look, misfit,
+};
 use crate::stage::{self, StageError};
 use crate::trust::{TrustFault, chain};
 use crate::unit::own::agent_stays;
+use crate::unit::{data_disk, transforms};
 use crate::writer::DiskError;
 
 /// Why a release is not on disk.
@@ -45,9 +49,12 @@ pub async fn judge(hub: &Arc<Hub>, order: &Order, slot: &Slot) -> (Verdict, Opti
         Err(fault) => return (Verdict::Refused(chain(&fault)), None),
     };
     let (neighbours, schema) = surroundings(hub, &order.component).await;
+    let (state, data) = saving(hub, slot, &found.release, schema).await;
     let facts = Facts {
         neighbours,
         schema,
+        state,
+        data,
         agent: agent_version(),
         arch: release::Arch::here(),
         hardware: hub.settings.hardware.clone(),
@@ -102,6 +109,51 @@ pub async fn surroundings(hub: &Arc<Hub>, component: &Component) -> (Neighbours,
         (neighbours, schema)
     });
     looked.await.unwrap_or_default()
+}
+
+/// How the running version keeps its data, and what saving them for a release takes.
+async fn saving(
+    hub: &Arc<Hub>,
+    slot: &Slot,
+    release: &Release,
+    schema: Option<u32>,
+) -> (Option<State>, Result<DataRoom, String>) {
+    let Some(current) = slot.current.as_ref().filter(|_| release.state.is_some()) else {
+        return (None, Ok(DataRoom::default()));
+    };
+    let (digest, release) = (current.digest, release.clone());
+    let looked = hub.long_work(move |hub| {
+        let staged = stage::load(&hub.world.files, &hub.layout, &digest);
+        let state = staged.ok().and_then(|staged| staged.release.state);
+        let Some(change) = data_change(&release, state.as_ref(), schema) else {
+            return (state, Ok(DataRoom::default()));
+        };
+        let files = &hub.world.files;
+        let data = Data::new(files, &hub.layout, &release.component, change.folder.as_ref());
+        let transforms = change.from != change.to && transforms(&release);
+        let room = data.measure().map_err(|fault| chain(&fault)).map(|measured| {
+            let disk = data_disk(hub);
+            let apart = !same_disk(&disk, hub.layout.root());
+            DataRoom {
+                needed: room(&measured, transforms),
+                apart: apart.then(|| free_bytes(&disk)),
+            }
+        });
+        (state, room)
+    });
+    match looked.await {
+        Ok(looked) => looked,
+        Err(error) => (None, Err(error.to_string())),
+    }
+}
+
+fn same_disk(one: &std::path::Path, other: &std::path::Path) -> bool {
+    let device = |path| {
+        std::fs::metadata(path)
+            .map(|found| std::os::unix::fs::MetadataExt::dev(&found))
+            .ok()
+    };
+    device(one) == device(other)
 }
 
 /// Why a release on this disk does not go together with the others here; none also where its record cannot be read.

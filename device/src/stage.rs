@@ -7,7 +7,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use durable::{Files, Hasher, HashingReader, Record, RecordError, hash_file};
-use release::{Arch, FileHash, Form, How, Kind, Release, Run, UnpackError, UnpackLimits, unpack_with};
+use release::{
+    Arch, FileHash, Form, How, Kind, PayloadPath, Release, Run, State, UnpackError, UnpackLimits, unpack_with,
+};
 use serde::{Deserialize, Serialize};
 use tuf::Digest;
 
@@ -41,7 +43,7 @@ pub enum StageError {
     #[error(transparent)]
     Unpack(UnpackError),
     /// The package does not contain what its description says.
-    #[error("the release has no file {0}, which its description names as its program")]
+    #[error("the release has no file {0}, which its description names as a program")]
     NoProgram(String),
     /// An agent for another machine.
     #[error("the agent in it is built for {0}, this device is another one")]
@@ -150,7 +152,7 @@ fn fill(
     made.map_err(io_at("create", folder))?;
     let listed = match &release.run {
         Some(run) => {
-            let listed = place_program(files, folder, digest, release.form, run, source)?;
+            let listed = place_program(files, folder, digest, release, run, source)?;
             if release.kind == Kind::Agent {
                 check_processor(&folder.join("payload").join(run.program.as_str()))?;
             }
@@ -171,17 +173,26 @@ fn place_program(
     files: &Files,
     folder: &Path,
     digest: &Digest,
-    form: Form,
+    release: &Release,
     run: &Run,
     source: &Path,
 ) -> Result<Vec<StagedFile>, StageError> {
     let program = format!("payload/{}", run.program);
-    let listed = match form {
+    let listed = match release.form {
         Form::Package => unpack_package(folder, digest, source)?,
         Form::Single => vec![place_single(files, folder, digest, source, &program)?],
     };
-    if !listed.iter().any(|file| file.path == program) {
-        return Err(StageError::NoProgram(run.program.to_string()));
+    let must_have = |name: &PayloadPath| {
+        let path = format!("payload/{name}");
+        match listed.iter().any(|file| file.path == path) {
+            true => Ok(folder.join(path)),
+            false => Err(StageError::NoProgram(name.to_string())),
+        }
+    };
+    must_have(&run.program)?;
+    if let Some((name, _)) = release.state.as_ref().and_then(State::transformer) {
+        let path = must_have(&name)?;
+        fs::set_permissions(&path, mode(0o755)).map_err(io_at("make executable", &path))?;
     }
     if run.how == How::Exec {
         let path = folder.join(&program);

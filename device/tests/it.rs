@@ -13,6 +13,8 @@
 mod busy;
 #[path = "it/crash.rs"]
 mod crash;
+#[path = "it/crash_state.rs"]
+mod crash_state;
 #[path = "it/floor.rs"]
 mod floor;
 #[path = "it/flow.rs"]
@@ -33,6 +35,8 @@ mod repository;
 mod site;
 #[path = "it/stage.rs"]
 mod stage;
+#[path = "it/state.rs"]
+mod state;
 #[path = "it/trial.rs"]
 mod trial;
 #[path = "it/trust.rs"]

@@ -203,6 +203,7 @@ fn attempt(cause: Cause) -> Attempt {
         answers: Answers::default(),
         wait: None,
         word: None,
+        data: None,
     }
 }
 

@@ -7,6 +7,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
+use rustix::fs::{AtFlags, CWD, Timestamps, utimensat};
+
 /// What this crate asks of a disk. Each method is one operation that can fail alone.
 ///
 /// Methods have no default and no buffering: one call is one system call, so that "the n-th
@@ -37,6 +39,14 @@ pub trait Disk: fmt::Debug + Send + Sync {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Gives a file a second name; fails if there is something of that name.
     fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Makes `to`, which is empty, share the blocks of `from`; an error where the file system has no such thing.
+    fn share_blocks(&self, to: &File, from: &File) -> io::Result<()>;
+    /// Creates a symbolic link.
+    fn symlink(&self, target: &Path, path: &Path) -> io::Result<()>;
+    /// Sets owner and group; of a symbolic link itself.
+    fn set_owner(&self, path: &Path, user: u32, group: u32) -> io::Result<()>;
+    /// Sets the times of the last access and change; of a symbolic link itself.
+    fn set_times(&self, path: &Path, times: &Timestamps) -> io::Result<()>;
     /// Creates one folder.
     fn create_dir(&self, path: &Path, mode: u32) -> io::Result<()>;
     /// Removes one file.
@@ -130,6 +140,22 @@ impl Disk for RealDisk {
     #[allow(clippy::disallowed_methods)] // the one place that links
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::hard_link(from, to)
+    }
+
+    fn share_blocks(&self, to: &File, from: &File) -> io::Result<()> {
+        Ok(rustix::fs::ioctl_ficlone(to, from)?)
+    }
+
+    fn symlink(&self, target: &Path, path: &Path) -> io::Result<()> {
+        std::os::unix::fs::symlink(target, path)
+    }
+
+    fn set_owner(&self, path: &Path, user: u32, group: u32) -> io::Result<()> {
+        std::os::unix::fs::lchown(path, Some(user), Some(group))
+    }
+
+    fn set_times(&self, path: &Path, times: &Timestamps) -> io::Result<()> {
+        Ok(utimensat(CWD, path, times, AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
     fn create_dir(&self, path: &Path, mode: u32) -> io::Result<()> {

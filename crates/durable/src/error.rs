@@ -59,6 +59,32 @@ pub enum Error {
         /// "levels" or "entries".
         what: &'static str,
     },
+    /// More bytes in a tree than may be copied.
+    #[error("{} has more than {max} bytes", path.display())]
+    TreeTooHeavy {
+        /// The tree's top.
+        path: PathBuf,
+        /// The limit.
+        max: u64,
+    },
+    /// Another disk begins inside a tree.
+    #[error("{} is on another file system than the folder that it is in: unmount it there", path.display())]
+    OtherDisk {
+        /// Where.
+        path: PathBuf,
+    },
+    /// A file that was replaced while it was read.
+    #[error("{} was changed meanwhile", path.display())]
+    Changed {
+        /// Which.
+        path: PathBuf,
+    },
+    /// The caller wants no more of it.
+    #[error("copying {} was ended before it was done", path.display())]
+    Ended {
+        /// The tree's top.
+        path: PathBuf,
+    },
     /// A path without a file name or parent.
     #[error("{} does not name a file in a folder", path.display())]
     NoName {

@@ -15,6 +15,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
+use rustix::fs::Timestamps;
 use rustix::io::Errno;
 
 use crate::disk::{Disk, RealDisk};
@@ -159,7 +160,7 @@ fn killed() -> io::Error {
 fn needs_room(name: &str) -> bool {
     matches!(
         name,
-        "create_new" | "open_append" | "write" | "reserve" | "link" | "create_dir" | "sync_file"
+        "create_new" | "open_append" | "write" | "reserve" | "link" | "symlink" | "create_dir" | "sync_file"
     )
 }
 
@@ -223,6 +224,22 @@ impl Disk for Faulty {
 
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.run("link", Some(to), |d| d.link(from, to))
+    }
+
+    fn share_blocks(&self, to: &File, from: &File) -> io::Result<()> {
+        self.run("share_blocks", None, |d| d.share_blocks(to, from))
+    }
+
+    fn symlink(&self, target: &Path, path: &Path) -> io::Result<()> {
+        self.run("symlink", Some(path), |d| d.symlink(target, path))
+    }
+
+    fn set_owner(&self, path: &Path, user: u32, group: u32) -> io::Result<()> {
+        self.run("set_owner", Some(path), |d| d.set_owner(path, user, group))
+    }
+
+    fn set_times(&self, path: &Path, times: &Timestamps) -> io::Result<()> {
+        self.run("set_times", Some(path), |d| d.set_times(path, times))
     }
 
     fn create_dir(&self, path: &Path, mode: u32) -> io::Result<()> {

@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -173,6 +173,11 @@ impl Files {
     fn delete_tree(&self, dir: &Path, depth: usize) -> Result<(), Error> {
         if depth > limits::TREE_DEPTH {
             return Err(too_deep(dir));
+        }
+        let may_change = |found: &fs::Metadata| found.mode() & 0o700 == 0o700;
+        if fs::symlink_metadata(dir).is_ok_and(|found| found.is_dir() && !may_change(&found)) {
+            // A program may keep folders that nobody may write.
+            let _ = fs::set_permissions(dir, fs::Permissions::from_mode(0o700));
         }
         let entries = match fs::read_dir(dir) {
             Ok(entries) => entries,
@@ -507,7 +512,7 @@ fn is_hidden(name: &OsStr, suffix: &str) -> bool {
     name.starts_with(b".") && name.ends_with(suffix.as_bytes()) && name.len() > suffix.len() + 1
 }
 
-fn too_deep(path: &Path) -> Error {
+pub(crate) fn too_deep(path: &Path) -> Error {
     Error::TreeTooLarge {
         path: path.to_owned(),
         max: limits::TREE_DEPTH,

@@ -6,6 +6,7 @@
 //! call returns: a temporary file in the same folder, `fsync`, `rename`, `fsync` of the folder.
 //!
 //! - [`replace`], [`create_dir`], [`remove_tree`], …: single steps on files and folders.
+//! - [`Files::copy_tree`]: what somebody else keeps, copied as it is.
 //! - [`Record`]: one checked, versioned value in one file.
 //! - [`Store`]: files named by their SHA-256, received in pieces, hashed while they stream.
 //! - [`Bounded`]: the newest bytes of something that does not end, unflushed.
@@ -37,6 +38,7 @@ mod record;
 mod refresh;
 mod search;
 mod store;
+mod tree;
 mod trust;
 
 pub use bounded::Bounded;
@@ -52,4 +54,5 @@ pub use record::{Record, RecordError};
 pub use refresh::{Fetch, Keep, Lapse, RefreshError, refresh, refresh_all, refresh_with};
 pub use search::{Found, look_up};
 pub use store::{Finished, Incoming, Part, Store, StoreError, Stored, TakenUp};
+pub use tree::{Measured, TreeLimits};
 pub use trust::{TrustError, TrustStore};

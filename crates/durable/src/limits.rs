@@ -24,7 +24,7 @@ pub const LOG_READ_LINES: usize = 10_000;
 /// Wrong files kept aside for a person to look at; the oldest goes first.
 pub const QUARANTINED_FILES: usize = 4;
 
-/// Deepest folder walked by `sync_tree` and `remove_tree`: deeper is no package of ours.
+/// Deepest folder walked by `sync_tree`, `remove_tree` and `copy_tree`: deeper is nothing of ours.
 pub const TREE_DEPTH: usize = 32;
 
 /// Most entries walked by `sync_tree`: above what a package may hold.
@@ -35,3 +35,6 @@ pub const TEMP_TRIES: u32 = 1_000;
 
 /// Piece in which files are read back for hashing: memory stays constant whatever the file.
 pub const READ_BUFFER_BYTES: usize = 64 * 1024;
+
+/// Files left out of a copied tree that are named; more are counted.
+pub const NAMED_LEFT_OUT: usize = 8;

@@ -279,7 +279,7 @@ impl Release {
             }
             _ => {}
         }
-        if let Some(why) = self.state.as_ref().and_then(State::contradiction) {
+        if let Some((_, why)) = self.state.as_ref().and_then(State::contradiction) {
             return wrong("state", why);
         }
         match self.policy.contradiction() {
@@ -455,6 +455,15 @@ mod tests {
             ("/state", json!({"from": [2], "to": 2})),
             ("/state", json!({"from": [], "to": -1})),
             ("/state", json!({"folder": "../other", "to": 1})),
+            (
+                "/state",
+                json!({"from": [1], "to": 2, "transform": ["../migrate"]}),
+            ),
+            ("/state", json!({"from": [1], "to": 2, "transform": ["/bin/sh"]})),
+            ("/state", json!({"from": [], "to": 2, "transform": ["migrate"]})),
+            ("/state", json!({"from": [1], "to": 2, "transform": "migrate"})),
+            ("/state", json!({"from": [1], "to": 2, "transform_seconds": 0})),
+            ("/state", json!({"from": [1], "to": 2, "transform_seconds": 3601})),
             ("/nature", json!({"category": "unit", "stillness": "silence"})),
             ("/policy", json!({"urgency": "soak"})),
             ("/policy", json!({"urgency": "window"})),

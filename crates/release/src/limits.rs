@@ -51,6 +51,9 @@ pub const REQUIRED_COMPONENTS: usize = 32;
 /// Schemas of data a release can take over.
 pub const SCHEMAS: usize = 64;
 
+/// Seconds in which a program that transforms data ends, unless the release says so otherwise: a minute.
+pub const TRANSFORM_SECONDS: u32 = 60;
+
 /// Windows of a policy.
 pub const WINDOWS: usize = 16;
 

@@ -13,6 +13,7 @@ use crate::limits;
 use crate::manifest::{Manifest, ManifestError};
 use crate::name::{NameError, PayloadPath};
 use crate::run::How;
+use crate::state::State;
 
 /// The first entry of a package.
 pub(crate) const MANIFEST: &str = "update.toml";
@@ -111,13 +112,13 @@ pub enum PackError {
         /// The file.
         path: PathBuf,
     },
-    /// `[run] program` names nothing.
+    /// `[run] program` or `[state] transform` names nothing.
     #[error("update.toml: the program {program} is not in payload/")]
     NoProgram {
         /// The path below `payload/`.
         program: PayloadPath,
     },
-    /// `how = "exec"` without the permission.
+    /// `how = "exec"`, or a program that transforms data, without the permission.
     #[error("the program payload/{program} is not executable: run chmod +x on it")]
     NotExecutable {
         /// The path below `payload/`.
@@ -398,16 +399,18 @@ fn check_program(manifest: &Manifest, items: &[Item]) -> Result<(), PackError> {
             None => Ok(()),
         };
     };
-    let program = &run.program;
-    let Some(item) = items.iter().find(|item| item.name == *program && !item.is_dir) else {
-        return Err(PackError::NoProgram {
-            program: program.clone(),
-        });
-    };
-    if run.how == How::Exec && !item.executable {
-        return Err(PackError::NotExecutable {
-            program: program.clone(),
-        });
+    must_have(&run.program, run.how == How::Exec, items)?;
+    match manifest.state.as_ref().and_then(State::transformer) {
+        Some((program, _)) => must_have(&program, true, items),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+fn must_have(program: &PayloadPath, executable: bool, items: &[Item]) -> Result<(), PackError> {
+    let program = program.clone();
+    match items.iter().find(|item| item.name == program && !item.is_dir) {
+        None => Err(PackError::NoProgram { program }),
+        Some(item) if executable && !item.executable => Err(PackError::NotExecutable { program }),
+        Some(_) => Ok(()),
+    }
 }

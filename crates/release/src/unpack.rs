@@ -17,6 +17,7 @@ use crate::limits;
 use crate::manifest::{Manifest, ManifestError};
 use crate::pack::{PAYLOAD, PackedFile};
 use crate::run::How;
+use crate::state::State;
 
 /// What a package may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,8 +102,8 @@ pub enum UnpackError {
     /// The `update.toml` in it is wrong.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
-    /// `[run] program` names nothing.
-    #[error("the program {program} that update.toml names is not in it: add it or correct [run] program")]
+    /// `[run] program` or `[state] transform` names nothing.
+    #[error("the program {program} that update.toml names is not in it: add it or correct update.toml")]
     NoProgram {
         /// Its name in the package.
         program: String,
@@ -334,19 +335,24 @@ pub fn examine(reader: impl Read, limits: &UnpackLimits) -> Result<Examined, Unp
         entries.push(entry(item, hasher));
     }
     if let (Some(program), Some(run)) = (program, &manifest.run) {
-        match entries.iter().find(|entry| entry.path == program) {
-            None => return Err(UnpackError::NoProgram { program }),
-            Some(entry) if run.how == How::Exec && entry.mode & 0o111 == 0 => {
-                return Err(UnpackError::NotExecutable { program });
-            }
-            Some(_) => {}
-        }
+        must_have(program, run.how == How::Exec, &entries)?;
+    }
+    if let Some((program, _)) = manifest.state.as_ref().and_then(State::transformer) {
+        must_have(format!("{PAYLOAD}/{program}"), true, &entries)?;
     }
     Ok(Examined {
         manifest,
         entries,
         head,
     })
+}
+
+fn must_have(program: String, executable: bool, entries: &[Entry]) -> Result<(), UnpackError> {
+    match entries.iter().find(|entry| entry.path == program) {
+        None => Err(UnpackError::NoProgram { program }),
+        Some(entry) if executable && entry.mode & 0o111 == 0 => Err(UnpackError::NotExecutable { program }),
+        Some(_) => Ok(()),
+    }
 }
 
 /// Reads the `update.toml` of a package without unpacking it; reads no further than that.

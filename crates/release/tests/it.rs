@@ -405,6 +405,26 @@ fn a_folder_that_is_no_package_is_refused_with_the_remedy() {
         },
         &|e| e.to_string().contains("chmod +x"),
     );
+    let transforming = |dir: &Path, program: &str| {
+        let path = dir.join("update.toml");
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(
+            &path,
+            format!("{text}\n[state]\nfrom = [1]\nto = 2\ntransform = [\"{program}\"]\n"),
+        )
+        .unwrap();
+    };
+    check(
+        &|dir| transforming(dir, "bin/migrate"),
+        &|e| matches!(e, PackError::NoProgram { program } if program.as_str() == "bin/migrate"),
+    );
+    check(
+        &|dir| {
+            transforming(dir, "bin/migrate");
+            fs::write(dir.join("payload/bin/migrate"), "#!/bin/sh\n").unwrap();
+        },
+        &|e| matches!(e, PackError::NotExecutable { program } if program.as_str() == "bin/migrate"),
+    );
     check(
         &|dir| fs::write(dir.join("update.toml"), "format = 1\nx = 2\n").unwrap(),
         &|e| e.to_string().starts_with("update.toml line 1, column 1: "),

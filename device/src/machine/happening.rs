@@ -40,6 +40,24 @@ pub enum Happening {
     },
     /// The version that was to be stopped is gone.
     Stopped,
+    /// The new version's data are ready, whole and durable.
+    Saved,
+    /// They could not be made; the old version's are as they were. `bad`: because of what the release is.
+    NotSaved {
+        /// Why.
+        reason: String,
+        /// Whether its digest is to be remembered as bad.
+        bad: bool,
+    },
+    /// The new version's data are in place, the old one's set aside.
+    Applied,
+    /// They could not take their place.
+    NotApplied {
+        /// Why.
+        reason: String,
+    },
+    /// The old version's data are where they were.
+    Restored,
     /// The new one was healthy through its probation.
     Passed,
     /// The new one could not be started, died, or was not healthy.
@@ -85,6 +103,12 @@ pub enum Action {
     Recheck,
     /// Stop whatever runs; then `Stopped`.
     Stop,
+    /// Make the new version's data; then `Saved` or `NotSaved`.
+    Save,
+    /// Put them in place; then `Applied` or `NotApplied`.
+    Apply,
+    /// Put the old version's data back, however long it takes; then `Restored`.
+    PutBack,
     /// Start what the pointer names, or keep it if it runs.
     Start,
     /// Watch the new one through start, health and probation; then `Passed`, `Unhealthy` or `TakenBack`.
@@ -118,6 +142,11 @@ impl Happening {
             Self::GivenUp { .. } => "the end of waiting",
             Self::NotCleared { .. } => "a refused clearance",
             Self::Stopped => "the end of the old version",
+            Self::Saved => "data that are ready",
+            Self::NotSaved { .. } => "a failure to save data",
+            Self::Applied => "data in place",
+            Self::NotApplied { .. } => "a failure to apply data",
+            Self::Restored => "data put back",
             Self::Passed => "the end of probation",
             Self::Unhealthy { .. } => "a failed health check",
             Self::Fetched { .. } => "files for a module",

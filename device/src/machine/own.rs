@@ -111,6 +111,7 @@ fn displaced(mut slot: Slot, awake: &Awake, actions: Vec<Action>) -> (Slot, Vec<
         began: awake.now.clone(),
         events: Vec::new(),
         answers: Answers::default(),
+        data: None,
         wait: None,
         word: None,
     });
@@ -159,6 +160,7 @@ mod tests {
                 began: mtls::stamp(),
                 events: Vec::new(),
                 answers: Answers::default(),
+                data: None,
                 wait: None,
                 word: None,
             }),

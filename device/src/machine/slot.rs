@@ -69,7 +69,7 @@ impl Slot {
     pub fn way_back(&self) -> Option<&Installed> {
         match (&self.life, &self.attempt) {
             (Life::Trying, Some(attempt)) if attempt.cause == Cause::Order => attempt.from.as_ref(),
-            (Life::Trying | Life::Returning | Life::Module(_), _) => None,
+            (Life::Trying | Life::Returning | Life::Restoring(_) | Life::Module(_), _) => None,
             _ => self.previous.as_ref(),
         }
     }
@@ -94,7 +94,14 @@ impl Life {
     pub fn may_come_to_run(&self) -> bool {
         matches!(
             self,
-            Self::Staged | Self::Switching | Self::Trying | Self::Returning | Self::Module(_)
+            Self::Staged
+                | Self::Switching
+                | Self::Saving
+                | Self::Applying
+                | Self::Trying
+                | Self::Returning
+                | Self::Restoring(_)
+                | Self::Module(_)
         )
     }
 
@@ -107,6 +114,8 @@ impl Life {
             Self::Preparing
                 | Self::Staged
                 | Self::Switching
+                | Self::Saving
+                | Self::Applying
                 | Self::Trying
                 | Self::Module(Phase::Install | Phase::Reboot | Phase::Verify | Phase::Commit)
         )
@@ -121,8 +130,11 @@ impl Life {
             Self::Preparing => "preparing",
             Self::Staged => "staged",
             Self::Switching => "switching",
+            Self::Saving => "saving",
+            Self::Applying => "applying",
             Self::Trying => "trying",
             Self::Returning => "returning",
+            Self::Restoring(_) => "restoring",
             Self::Module(phase) => phase.life(),
             Self::Ended(_) => "ended",
         }

@@ -6,7 +6,7 @@ use std::io::{self, PipeWriter};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use release::{Component, How, Release};
+use release::{Component, How, PayloadPath, Release};
 use tuf::Digest;
 
 use crate::layout::Layout;
@@ -21,6 +21,23 @@ const PASSED_ON: [&str; 4] = ["PATH", "TZ", "LANG", "TMPDIR"];
 pub(crate) fn passed_on() -> impl Iterator<Item = (String, String)> {
     let values = PASSED_ON.into_iter();
     values.filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)))
+}
+
+/// A program that transforms data, and where.
+#[derive(Debug, Clone, Copy)]
+pub struct Transforming<'a> {
+    /// Below the payload.
+    pub program: &'a PayloadPath,
+    /// The words after it.
+    pub words: &'a [String],
+    /// What it takes for the component's data folder.
+    pub data: &'a Path,
+    /// The part of it that counts; it runs there.
+    pub state: &'a Path,
+    /// The schema of the data.
+    pub from: u32,
+    /// The schema that they are to have.
+    pub to: u32,
 }
 
 /// Everything that starts one program.
@@ -96,6 +113,29 @@ impl Launch {
             .stdout(output)
             .stderr(errors);
         self.set_environment(&mut command);
+        Ok(command)
+    }
+
+    /// The command that transforms data: the program's own environment, but on a copy.
+    ///
+    /// # Errors
+    /// The system has no descriptors left.
+    pub fn transform_command(&self, what: &Transforming<'_>, output: PipeWriter) -> io::Result<Command> {
+        let mut command = Command::new(self.payload.join(what.program.as_str()));
+        let errors = output.try_clone()?;
+        command
+            .args(what.words)
+            .current_dir(what.state)
+            .stdin(Stdio::null())
+            .stdout(output)
+            .stderr(errors);
+        self.set_environment(&mut command);
+        command
+            .env("HOME", what.data)
+            .env(MARK, what.data)
+            .env("DROVER_STATE", what.state)
+            .env("DROVER_SCHEMA_FROM", what.from.to_string())
+            .env("DROVER_SCHEMA_TO", what.to.to_string());
         Ok(command)
     }
 

@@ -6,4 +6,5 @@ pub mod launch;
 pub mod module;
 pub mod output;
 pub mod process;
+pub mod transform;
 pub mod tree;

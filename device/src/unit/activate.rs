@@ -81,6 +81,8 @@ impl Unit {
             Life::Preparing => Some(Happening::NotPrepared { reason, bad: false }),
             Life::Notified | Life::Staged | Life::Switching => Some(Happening::NotCleared { reason }),
             Life::Module(_) => Some(Happening::DidNot { reason }),
+            Life::Saving => Some(Happening::NotSaved { reason, bad: false }),
+            Life::Applying => Some(Happening::NotApplied { reason }),
             _ => {
                 if let Some(teller) = self.teller.take() {
                     self.hub
@@ -107,6 +109,9 @@ impl Unit {
                 self.stop_for_switch().await;
                 return Ok(Some(Happening::Stopped));
             }
+            Action::Save => return Ok(self.save_data().await),
+            Action::Apply => return Ok(Some(self.apply_data().await)),
+            Action::PutBack => return Ok(self.put_back_data().await),
             Action::Start => self.start_for_life().await,
             Action::Prove => {
                 let proved = self.prove().await;
@@ -173,6 +178,9 @@ impl Unit {
             return Happening::NotCleared { reason };
         }
         self.show(Activity::Staging);
+        if let Some(reason) = self.data_objection().await {
+            return Happening::NotCleared { reason };
+        }
         let (hub, digest) = (Arc::clone(&self.hub), attempt.to.digest);
         let checked = spawn_blocking(move || stage::verify(&hub.world.files, &hub.layout, &digest).map(drop));
         match checked.await {
@@ -235,7 +243,12 @@ impl Unit {
         if trying && let Some(teller) = &self.teller {
             teller.tell(Step::Switched);
         }
-        self.start_current().await;
+        if trying && self.lacks_data().await {
+            self.stop_program().await;
+            self.start_failure = Some("the data that were made for it are not in place".to_owned());
+        } else {
+            self.start_current().await;
+        }
         if !trying {
             self.show_resting();
             return;
@@ -366,6 +379,10 @@ impl Unit {
         });
         if let Ok(Err(error)) = collected.await {
             tracing::warn!(target: "drover", error, "old releases cannot be collected");
+            return;
+        }
+        if !self.drop_kept_data().await {
+            self.mend_later();
         }
     }
 
@@ -389,6 +406,9 @@ impl Action {
             Self::Prepare => "prepare",
             Self::Recheck => "recheck",
             Self::Stop => "stop",
+            Self::Save => "save",
+            Self::Apply => "apply",
+            Self::PutBack => "put-back",
             Self::Start => "start",
             Self::Prove => "prove",
             Self::Fetch => "fetch",

@@ -5,6 +5,7 @@
 //! committed or undone it does nothing else, but hears a person who wants the old one back.
 
 mod activate;
+mod data;
 mod module;
 pub(crate) mod own;
 mod program;
@@ -31,6 +32,7 @@ use crate::order::{Plan, Verdict};
 use crate::prepare::{Unprepared, judge, misfit_here, prepare};
 use crate::settings::Mode;
 use crate::world::{CutOff, Point};
+pub(crate) use data::{data_disk, transforms};
 use program::Program;
 use prove::{problem, turn_away};
 pub(crate) use wait::watch_interlocks;
@@ -182,6 +184,7 @@ impl Unit {
         if let Some(attempt) = self.slot.attempt.clone() {
             self.teller = Some(self.new_teller(&attempt));
         }
+        self.settle_data().await;
         if let Some(first) = self.awoken().await {
             self.happen(first).await?;
         }
@@ -431,6 +434,16 @@ impl Unit {
             );
             return refuse("misfit", message);
         }
+        let data = match self.data_for(previous.digest).await {
+            Ok(data) => data,
+            Err(reason) => {
+                let message = format!(
+                    "{} cannot go back to {}: {reason}",
+                    self.component, previous.version
+                );
+                return refuse("other-data", message);
+            }
+        };
         self.job = None;
         if !self
             .drop_waiting("superseded by a roll back by hand".into())
@@ -452,6 +465,7 @@ impl Unit {
             answers: Answers::default(),
             wait: None,
             word: None,
+            data,
         };
         let teller = Teller::new(
             Arc::clone(&self.hub.bus),
@@ -514,7 +528,10 @@ impl Unit {
         }
         match self.report_end().await {
             Some(happening) => self.happen(happening).await,
-            None => Ok(()),
+            None => {
+                self.drop_kept_data().await;
+                Ok(())
+            }
         }
     }
 

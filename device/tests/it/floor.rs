@@ -61,6 +61,22 @@ impl Disk for NoFloors {
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
         RealDisk.link(from, to)
     }
+    fn share_blocks(&self, to: &File, from: &File) -> io::Result<()> {
+        RealDisk.share_blocks(to, from)
+    }
+
+    fn symlink(&self, target: &Path, path: &Path) -> io::Result<()> {
+        RealDisk.symlink(target, path)
+    }
+
+    fn set_owner(&self, path: &Path, user: u32, group: u32) -> io::Result<()> {
+        RealDisk.set_owner(path, user, group)
+    }
+
+    fn set_times(&self, path: &Path, times: &rustix::fs::Timestamps) -> io::Result<()> {
+        RealDisk.set_times(path, times)
+    }
+
     fn create_dir(&self, path: &Path, mode: u32) -> io::Result<()> {
         RealDisk.create_dir(path, mode)
     }

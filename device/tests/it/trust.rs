@@ -149,7 +149,7 @@ async fn what_this_device_cannot_run_is_refused_before_it_is_fetched() {
     let site = Site::new().await;
     let (agent, _) = site.with_first_version().await;
     type Change = fn(&mut release::Release);
-    let changes: [(&str, Change); 8] = [
+    let changes: [(&str, Change); 7] = [
         ("built for", |release| release.arch = Some(Arch::Riscv64)),
         ("for hardware", |release| {
             release.hardware = vec!["valve-3".into()];
@@ -163,16 +163,8 @@ async fn what_this_device_cannot_run_is_refused_before_it_is_fetched() {
         }),
         ("schema 0, it takes over 2, 3", |release| {
             release.state = Some(release::State {
-                folder: None,
                 from: vec![2],
-                to: 3,
-            });
-        }),
-        ("schema from 0 to 1", |release| {
-            release.state = Some(release::State {
-                folder: None,
-                from: vec![0],
-                to: 1,
+                ..release::State::of_schema(3)
             });
         }),
         ("bytes of memory", |release| {

@@ -28,6 +28,7 @@ mod programs;
 mod release_keys;
 mod replacement;
 mod secrets;
+mod state;
 mod targets;
 mod teams;
 mod three_hosts;

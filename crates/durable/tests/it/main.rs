@@ -15,6 +15,7 @@ mod refresh;
 mod repository;
 mod search;
 mod store;
+mod tree;
 mod trusted;
 
 use std::path::Path;

@@ -272,13 +272,19 @@ fn state(mut table: Table<'_>, faults: &mut Faults<'_>) -> Option<State> {
     });
     let to = table.need("to", "to = 1, the schema that this version writes", faults);
     let to = to.and_then(|field| field.small(u32::MAX, faults));
+    let transform = read_if(table.take("transform"), faults, |field, faults| {
+        field.texts(text::check_command, faults)
+    });
+    let transform_seconds = read_if(table.take("transform_seconds").as_ref(), faults, seconds);
     let state = State {
         folder,
         from: from.unwrap_or_default(),
         to: to?,
+        transform: transform.unwrap_or_default(),
+        transform_seconds: transform_seconds.unwrap_or_else(State::default_transform_seconds),
     };
-    if let Some(wrong) = state.contradiction() {
-        faults.add(table.place_of("from"), format_args!("`from`: {wrong}"));
+    if let Some((field, wrong)) = state.contradiction() {
+        faults.add(table.place_of(field), format_args!("`{field}`: {wrong}"));
     }
     table.finish(faults);
     Some(state)

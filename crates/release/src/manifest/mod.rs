@@ -33,6 +33,8 @@
 //! folder = "settings"       # the part of $DROVER_DATA that counts; left out: all of it
 //! from = [1, 2]             # schemas that this version can take over
 //! to = 3                    # the schema that it writes
+//! transform = ["migrate"]   # a program below payload/ and its words, which makes data of another schema its own
+//! transform_seconds = 60    # 1 to 3600
 //!
 //! [nature]
 //! category = "disk"         # unit, protocol, data, algorithm, disk, hardware
@@ -54,6 +56,12 @@
 //! ```
 //! A release of kind `module:NAME` has plain files in `payload/`, no folders, and neither `[run]`, `[health]` nor
 //! `[state]`: the device's update module NAME is given the files and installs them.
+//!
+//! With `[state]` a device saves the data between the old version's end and the new one's start, and puts them back as
+//! they were if it goes back before the new version is committed; the copy goes away with the commit. Without it nothing
+//! is saved. `transform` is called, where the schema changes, in a copy of the data, with `DROVER_STATE` (that folder),
+//! `DROVER_SCHEMA_FROM`, `DROVER_SCHEMA_TO` and otherwise the program's own environment; code 0 says that it is done.
+//! Without `transform` the new version starts with the data as they are.
 //!
 //! `format`, `component`, `version` and, for an application, `[run]` are required. Without `[health]` a program is well
 //! when it is still there after three seconds; without `[policy]` it is installed at once.

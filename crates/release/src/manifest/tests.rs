@@ -46,7 +46,9 @@ fn the_manifest_in_the_documentation_is_one() {
     assert_eq!(manifest.run.as_ref().unwrap().env["MODE"], "heat");
     let broker = "broker".parse().unwrap();
     assert!(manifest.requires.components[&broker].matches(&semver::Version::new(2, 9, 0)));
-    assert_eq!(manifest.state.as_ref().unwrap().readable(), "1, 2, 3");
+    let state = manifest.state.as_ref().unwrap();
+    assert_eq!(state.readable(), "1, 2, 3");
+    assert_eq!(state.transformer().unwrap().0.as_str(), "migrate");
     assert_eq!(
         manifest.policy.to_string(),
         "10 days after its release, only mon,tue,wed,thu,fri 22:00-04:00, sat,sun 00:00-24:00, load below 50 %, \
@@ -167,14 +169,20 @@ fn a_fault_names_its_place_and_the_way_out() {
         ((31, 8), "[1, 2]", "[1, 3]", "`to`"),
         ((31, 8), "[1, 2]", "[1, 1]", "twice"),
         ((32, 6), "to = 3", "to = \"3\"", "without quotes"),
+        ((33, 13), "[\"migrate\"]", "\"migrate\"", "[\"one\", \"two\"]"),
+        ((33, 13), "[\"migrate\"]", "[]", "program as its first word"),
+        ((33, 13), "\"migrate\"", "\"/bin/sh\"", "no file below payload/"),
+        ((33, 13), "from = [1, 2]", "from = []", "list the schemas"),
+        ((34, 21), "seconds = 60", "seconds = 0", "1 to 3600"),
+        ((34, 21), "seconds = 60", "seconds = 3601", "0 to 3600"),
         ((29, 2), "to = 3", "", "`to` is missing in [state]"),
-        ((35, 12), "\"disk\"", "\"floppy\"", "\"disk\""),
-        ((40, 13), "\"soak\"", "\"idle\"", "leave this out"),
-        ((39, 11), "soak_days = 10", "", "add soak_days"),
-        ((41, 35), "sat,sun 00", "weekend 00", "mon-fri 22:00-04:00"),
-        ((42, 22), "percent = 50", "percent = 101", "1 to 100"),
-        ((47, 13), "\"ask\"", "\"pray\"", "\"install\""),
-        ((50, 10), "\"…\"", "\"\\u0007\"", "control character"),
+        ((37, 12), "\"disk\"", "\"floppy\"", "\"disk\""),
+        ((42, 13), "\"soak\"", "\"idle\"", "leave this out"),
+        ((41, 11), "soak_days = 10", "", "add soak_days"),
+        ((43, 35), "sat,sun 00", "weekend 00", "mon-fri 22:00-04:00"),
+        ((44, 22), "percent = 50", "percent = 101", "1 to 100"),
+        ((49, 13), "\"ask\"", "\"pray\"", "\"install\""),
+        ((52, 10), "\"…\"", "\"\\u0007\"", "control character"),
     ] {
         let text = full();
         assert!(text.contains(old), "{old}");
@@ -416,7 +424,20 @@ fn write_state(text: &mut String, manifest: &mut Manifest, state: Schemas) {
     writeln!(text, "[state]\nfrom = {from:?}\nto = {to}").unwrap();
     line(text, "folder", folder.as_deref().map(quoted));
     let folder = folder.map(|folder| folder.parse().unwrap());
-    manifest.state = Some(State { folder, from, to });
+    let mut state = State::of_schema(to);
+    (state.folder, state.from) = (folder, from);
+    // A program where there is something to transform.
+    if !state.from.is_empty() && to % 2 == 0 {
+        let seconds = 1 + to % 3600;
+        writeln!(
+            text,
+            "transform = [\"bin/migrate\", \"--all\"]\ntransform_seconds = {seconds}"
+        )
+        .unwrap();
+        state.transform = vec!["bin/migrate".to_owned(), "--all".to_owned()];
+        state.transform_seconds = seconds;
+    }
+    manifest.state = Some(state);
 }
 
 fn write_policy(
