@@ -30,12 +30,13 @@ impl Cut for CutAt {
     }
 }
 
-/// Refuses data of another schema than its own, and is well only with its own.
+/// Refuses data of another schema than its own, and is well only with its own. Only the very first start makes some.
 fn program(schema: u64, is_good: bool) -> Vec<u8> {
     let ready = if is_good { ": >" } else { "rm -f" };
     format!(
         "#!/bin/sh\n\
-         [ {schema} = 1 ] && [ ! -f \"$DROVER_DATA/schema\" ] && echo 1 > \"$DROVER_DATA/schema\"\n\
+         [ -f \"$DROVER_DATA/../../begun\" ] || echo 1 > \"$DROVER_DATA/schema\"\n\
+         : > \"$DROVER_DATA/../../begun\"\n\
          [ \"$(cat \"$DROVER_DATA/schema\")\" = {schema} ] || {{ echo {schema} >> \"$DROVER_DATA/../../mixed\"; exit 9; }}\n\
          trap 'rm -f \"$DROVER_DATA/ready\"; exit 0' TERM\n\
          echo {schema}.0.0 > \"$DROVER_DATA/running\"\n\
