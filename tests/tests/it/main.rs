@@ -23,6 +23,7 @@ mod lifetimes;
 mod link;
 mod metadata;
 mod offline;
+mod own_agent;
 mod ports;
 mod programs;
 mod release_keys;
