@@ -34,6 +34,7 @@ mod targets;
 mod teams;
 mod three_hosts;
 mod trials;
+mod units;
 mod waits;
 mod windows;
 
