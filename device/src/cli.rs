@@ -32,6 +32,7 @@ use crate::limits::{DISK_THREADS, ONCE_LIMIT};
 use crate::once::{self, Bounds};
 use crate::records::InstallLog;
 use crate::show::{applied_text, entry_text, event_text, status_text};
+use crate::supervise::bounds::{RUN_PROGRAM, RunProgram, run_program};
 use crate::supervise::output::{self, COPY_OUTPUT};
 use crate::world::World;
 
@@ -131,6 +132,9 @@ enum Command {
         /// The file.
         file: PathBuf,
     },
+    /// Becomes a program within its boundaries: started by the agent.
+    #[command(name = RUN_PROGRAM, hide = true)]
+    RunProgram(RunProgram),
     /// Anchors damaged trusted state again with the author's root file; the agent must not run.
     RepairTrust {
         #[command(flatten)]
@@ -247,6 +251,9 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     if let Command::CopyOutput { file } = &cli.command {
         output::copy(file).context("cannot copy a program's output")?;
         return Ok(ExitCode::SUCCESS);
+    }
+    if let Command::RunProgram(asked) = &cli.command {
+        anyhow::bail!(run_program(asked));
     }
     start_log(cli.log);
     // A window waits for its person, not for a runtime.
@@ -395,7 +402,7 @@ async fn command(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Enroll(args) => join(args).await,
         // They have exit codes of their own.
-        Command::Run(_) | Command::Agent(_) | Command::Apply(_) => Ok(()),
+        Command::Run(_) | Command::Agent(_) | Command::Apply(_) | Command::RunProgram(_) => Ok(()),
         Command::Status(shown) => {
             let status: DeviceStatus = call(&shown, &DeviceRequest::Status).await?;
             print(&shown, &status, status_text)

@@ -218,6 +218,9 @@ pub const PUT_BACK_BASE: Duration = Duration::from_millis(100);
 /// … and the largest: the component does not run meanwhile.
 pub const PUT_BACK_CAP: Duration = Duration::from_secs(60);
 
+/// Bytes of /etc/passwd: ten thousand users.
+pub const MAX_ACCOUNTS: u64 = 1 << 20;
+
 /// Bytes of device.toml.
 pub const MAX_SETTINGS: u64 = 64 << 10;
 /// Bytes of an author's root file.

@@ -32,6 +32,9 @@ pub struct Settings {
     /// Per component: environment variables of its program, stronger than the release's own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<Component, BTreeMap<String, String>>,
+    /// As which users programs run.
+    #[serde(default, skip_serializing_if = "Programs::is_default")]
+    pub programs: Programs,
     /// The update modules of this device.
     #[serde(default, skip_serializing_if = "Modules::is_default")]
     pub modules: Modules,
@@ -156,6 +159,20 @@ impl Install {
     }
 }
 
+/// As which users programs run, where the agent is root.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Programs {
+    /// Per component the name of a user, or `UID:GID`; `*` stands for all others.
+    pub users: BTreeMap<String, String>,
+}
+
+impl Programs {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// Which update modules are called, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -241,6 +258,7 @@ impl Settings {
             events: true,
             poll_seconds: None,
             env: BTreeMap::new(),
+            programs: Programs::default(),
             modules: Modules::default(),
             place: None,
             install: Install::default(),

@@ -9,6 +9,8 @@
     unreachable_pub
 )]
 
+#[path = "it/bounds.rs"]
+mod bounds;
 #[path = "it/busy.rs"]
 mod busy;
 #[path = "it/crash.rs"]

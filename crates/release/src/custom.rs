@@ -12,7 +12,7 @@ use crate::kind::Kind;
 use crate::limits;
 use crate::name::{Component, NameError, TargetPath};
 use crate::policy::{Nature, Policy};
-use crate::run::{Health, How, Run};
+use crate::run::{Health, How, Limits, Run};
 use crate::state::State;
 use crate::text;
 use crate::version::Version;
@@ -279,6 +279,9 @@ impl Release {
             }
             _ => {}
         }
+        if let Some(why) = self.run.as_ref().and_then(|run| run.limits.contradiction()) {
+            return wrong("run", why);
+        }
         if let Some((_, why)) = self.state.as_ref().and_then(State::contradiction) {
             return wrong("state", why);
         }
@@ -294,8 +297,10 @@ pub(crate) fn unfit_agent(run: &Run) -> Option<&'static str> {
     if run.how != How::Exec {
         return Some("an agent is a program of its own: how = \"exec\"");
     }
-    (!run.args.is_empty() || !run.env.is_empty())
-        .then_some("an agent gets its arguments and environment from its launcher: remove args and env")
+    let more = !run.args.is_empty() || !run.env.is_empty() || run.limits != Limits::default();
+    more.then_some(
+        "an agent gets its arguments, environment and limits from its launcher: remove args, env and limits",
+    )
 }
 
 /// Still there after three seconds.

@@ -43,7 +43,7 @@ pub use manifest::{About, Fault, Manifest, ManifestError};
 pub use name::{Component, NameError, PayloadPath, TargetPath, mend_file_name};
 pub use pack::{PackError, Packed, PackedFile, pack};
 pub use policy::{Category, Nature, Otherwise, Policy, Stillness, Urgency, Window, WindowError};
-pub use run::{ExpandError, Health, How, Run, expand};
+pub use run::{ExpandError, Health, How, Limits, Run, expand};
 pub use semver::VersionReq;
 pub use state::State;
 pub use unpack::{

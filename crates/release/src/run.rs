@@ -43,6 +43,36 @@ pub struct Run {
     /// Seconds between SIGTERM and SIGKILL.
     #[serde(default = "Run::default_stop_seconds", deserialize_with = "text::seconds")]
     pub stop_seconds: u32,
+    /// What it is kept within.
+    #[serde(default, skip_serializing_if = "Limits::is_default")]
+    pub limits: Limits,
+}
+
+/// What each process of a program is kept within; none: what the device has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Bytes of memory that it can write to and shares with nobody (`RLIMIT_DATA`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    /// Open files and connections (`RLIMIT_NOFILE`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open_files: Option<u64>,
+    /// Processes and threads of its user, all together (`RLIMIT_NPROC`); kept only where it has a user of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processes: Option<u64>,
+}
+
+impl Limits {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Why nothing can run within them, if nothing can.
+    pub(crate) fn contradiction(&self) -> Option<&'static str> {
+        let all = [self.memory_bytes, self.open_files, self.processes];
+        all.contains(&Some(0))
+            .then_some("a limit of 0 lets nothing start: leave it out for no limit")
+    }
 }
 
 impl Run {
@@ -54,6 +84,7 @@ impl Run {
             args: Vec::new(),
             env: BTreeMap::new(),
             stop_seconds: Self::default_stop_seconds(),
+            limits: Limits::default(),
         }
     }
 

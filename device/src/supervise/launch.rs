@@ -6,9 +6,10 @@ use std::io::{self, PipeWriter};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use release::{Component, How, PayloadPath, Release};
+use release::{Component, How, Limits, PayloadPath, Release};
 use tuf::Digest;
 
+use super::bounds::Bounds;
 use crate::layout::Layout;
 
 /// Marks every process of a component, so that a restarted agent finds what an earlier one started.
@@ -49,6 +50,7 @@ pub struct Launch {
     env: BTreeMap<String, String>,
     data: PathBuf,
     payload: PathBuf,
+    bounds: Bounds,
 }
 
 impl Launch {
@@ -60,6 +62,7 @@ impl Launch {
         digest: &Digest,
         release: &Release,
         device: Option<&BTreeMap<String, String>>,
+        bounds: impl FnOnce(Limits) -> Bounds,
     ) -> Option<Self> {
         let run = release.run.as_ref()?;
         let payload = layout.release(digest).join("payload");
@@ -80,6 +83,7 @@ impl Launch {
             env,
             data,
             payload,
+            bounds: bounds(run.limits),
         })
     }
 
@@ -95,19 +99,31 @@ impl Launch {
         &self.data
     }
 
+    /// What the program is kept within.
+    #[must_use]
+    pub fn bounds(&self) -> &Bounds {
+        &self.bounds
+    }
+
     /// The command that runs the program; what it writes goes into `output`.
     ///
     /// # Errors
     /// The system has no descriptors left.
     pub fn command(&self, output: PipeWriter) -> io::Result<Command> {
-        let mut command = match self.how {
-            How::Exec => Command::new(&self.program),
-            How::Jar => with_file("java", &["-jar"], &self.program),
-            How::Python => with_file("python3", &[], &self.program),
+        let file = self.program.as_os_str();
+        let (program, first): (&Path, Vec<OsString>) = match self.how {
+            How::Exec => (&self.program, Vec::new()),
+            How::Jar => ("java".as_ref(), vec!["-jar".into(), file.into()]),
+            How::Python => ("python3".as_ref(), vec![file.into()]),
         };
+        let args: Vec<OsString> = first
+            .into_iter()
+            .chain(self.args.iter().map(OsString::from))
+            .collect();
+        let mut command = self.bounds.command(program, &args);
+        self.bounds.give_output(&output)?;
         let errors = output.try_clone()?;
         command
-            .args(&self.args)
             .current_dir(&self.data)
             .stdin(Stdio::null())
             .stdout(output)
@@ -121,10 +137,12 @@ impl Launch {
     /// # Errors
     /// The system has no descriptors left.
     pub fn transform_command(&self, what: &Transforming<'_>, output: PipeWriter) -> io::Result<Command> {
-        let mut command = Command::new(self.payload.join(what.program.as_str()));
+        let args: Vec<OsString> = what.words.iter().map(OsString::from).collect();
+        let program = self.payload.join(what.program.as_str());
+        let mut command = self.bounds.command(&program, &args);
+        self.bounds.give_output(&output)?;
         let errors = output.try_clone()?;
         command
-            .args(what.words)
             .current_dir(what.state)
             .stdin(Stdio::null())
             .stdout(output)
@@ -150,11 +168,9 @@ impl Launch {
         } else {
             OsString::from(first)
         };
-        let mut command = Command::new(program);
-        command
-            .args(words)
-            .current_dir(&self.payload)
-            .stdin(Stdio::null());
+        let args: Vec<OsString> = words.map(OsString::from).collect();
+        let mut command = self.bounds.command(Path::new(&program), &args);
+        command.current_dir(&self.payload).stdin(Stdio::null());
         self.set_environment(&mut command);
         command
     }
@@ -189,12 +205,6 @@ impl Launch {
             .file_name()
             .map_or_else(String::new, |name| name.to_string_lossy().into_owned())
     }
-}
-
-fn with_file(interpreter: &str, options: &[&str], file: &Path) -> Command {
-    let mut command = Command::new(interpreter);
-    command.args(options).arg(file);
-    command
 }
 
 fn own_variables(component: &Component, version: &release::Version, data: &Path) -> [(String, String); 3] {

@@ -1,6 +1,7 @@
 //! Programs as processes: starting, watching, stopping, finding again.
 
 pub mod adopt;
+pub mod bounds;
 pub mod health;
 pub mod launch;
 pub mod module;

@@ -23,6 +23,7 @@ use crate::order::{data_change, strange_data};
 use crate::prepare::surroundings;
 use crate::stage;
 use crate::supervise::adopt::end_strays;
+use crate::supervise::bounds::Bounds;
 use crate::supervise::launch::{Launch, Transforming};
 use crate::supervise::output::Output;
 use crate::supervise::transform::{NotTransformed, Transformation};
@@ -303,7 +304,10 @@ impl Saving {
             return Ok(());
         };
         let device = self.hub.settings.env.get(&release.component);
-        let Some(launch) = Launch::new(&self.hub.layout, &self.to, release, device) else {
+        let account = self.hub.settings.programs.account(&release.component);
+        let account = account.map_err(|reason| Unsaved { reason, bad: false })?;
+        let bounds = |limits| Bounds::new(self.hub.world.copier.clone(), account, limits);
+        let Some(launch) = Launch::new(&self.hub.layout, &self.to, release, device, bounds) else {
             return Ok(());
         };
         let work = self.data.work();
@@ -312,8 +316,14 @@ impl Saving {
             None => work.clone(),
         };
         let (made, folder_of) = (folder.clone(), self.hub.world.files.clone());
-        self.on_disk(move |_| folder_of.create_dir(&made, 0o750).map_err(|fault| chain(&fault)))
-            .await?;
+        let (given, of) = (launch.bounds().clone(), work.clone());
+        self.on_disk(move |_| {
+            folder_of
+                .create_dir(&made, 0o750)
+                .map_err(|fault| chain(&fault))?;
+            given.give(&folder_of, &of)
+        })
+        .await?;
         let transformation = Transformation {
             launch: &launch,
             what: Transforming {

@@ -14,6 +14,7 @@ use crate::limits::{FAILING_CAP, LOOP_BREAKER, MAX_STOP, RESTART_CAP, STABLE_AFT
 use crate::machine::{Installed, Life};
 use crate::stage::{self, Staged};
 use crate::supervise::adopt::{self, Run, end_strays};
+use crate::supervise::bounds::Bounds;
 use crate::supervise::health::Check;
 use crate::supervise::launch::Launch;
 use crate::supervise::output::{Copier, Mark, Output};
@@ -142,7 +143,9 @@ impl Unit {
 
     fn launch_of(&self, current: &Installed, release: &Release) -> Result<Launch, String> {
         let device = self.hub.settings.env.get(&self.component);
-        Launch::new(&self.hub.layout, &current.digest, release, device)
+        let account = self.hub.settings.programs.account(&self.component)?;
+        let bounds = |limits| Bounds::new(self.hub.world.copier.clone(), account, limits);
+        Launch::new(&self.hub.layout, &current.digest, release, device, bounds)
             .ok_or_else(|| format!("{} {} names no program", self.component, current.version))
     }
 
@@ -176,6 +179,9 @@ impl Unit {
         files
             .create_dir(launch.data(), 0o750)
             .map_err(|error| chain(&error))?;
+        let (given, files, data) = (launch.bounds().clone(), files.clone(), launch.data().to_owned());
+        let giving = spawn_blocking(move || given.give(&files, &data)).await;
+        giving.map_err(|error| error.to_string())??;
         let output = Output::new(self.hub.layout.output_of(&self.component));
         let output_from = output.mark();
         let (copier, pipe) = output

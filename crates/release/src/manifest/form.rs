@@ -11,7 +11,7 @@ use crate::kind::{Kind, ModuleName};
 use crate::limits;
 use crate::name::Component;
 use crate::policy::{Category, Nature, Otherwise, Policy, Stillness, Urgency};
-use crate::run::{Health, How, Run};
+use crate::run::{Health, How, Limits, Run};
 use crate::state::State;
 use crate::text;
 
@@ -145,6 +145,7 @@ fn run(mut table: Table<'_>, faults: &mut Faults<'_>) -> Option<Run> {
         field.variables(text::check_variables, faults)
     });
     let stop_seconds = read_if(table.take("stop_seconds").as_ref(), faults, seconds);
+    let limits = read_if(table.table("limits", faults), faults, run_limits);
     table.finish(faults);
     Some(Run {
         how: how?,
@@ -152,7 +153,25 @@ fn run(mut table: Table<'_>, faults: &mut Faults<'_>) -> Option<Run> {
         args: args.unwrap_or_default(),
         env: env.unwrap_or_default(),
         stop_seconds: stop_seconds.unwrap_or_else(Run::default_stop_seconds),
+        limits: limits.unwrap_or_default(),
     })
+}
+
+fn run_limits(mut table: Table<'_>, faults: &mut Faults<'_>) -> Option<Limits> {
+    let mut number = |key| {
+        let field = table.take(key);
+        field.and_then(|field| field.number(limits::DEVICE_BYTES, faults))
+    };
+    let limits = Limits {
+        memory_bytes: number("memory_bytes"),
+        open_files: number("open_files"),
+        processes: number("processes"),
+    };
+    if let Some(wrong) = limits.contradiction() {
+        faults.add(table.place_of(""), wrong);
+    }
+    table.finish(faults);
+    Some(limits)
 }
 
 fn seconds(field: &Field<'_>, faults: &mut Faults<'_>) -> Option<u32> {
