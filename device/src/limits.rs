@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// How often one update may fail for reasons of this device, such as a full disk, before it is held against the release:
+/// each time the old version is stopped for it.
+pub const MAX_EXCUSES: u32 = 3;
 /// Restarts of agent or machine within one attempt before it is given up: power may go away twice by
 /// accident, not four times.
 pub const MAX_RESTARTS: u32 = 3;

@@ -42,7 +42,7 @@ use release::{Kind, TargetPath, Version};
 use serde::{Deserialize, Serialize};
 use tuf::Digest;
 
-use crate::limits::{MAX_BAD, MAX_RESTARTS, MAX_UNDO_REBOOTS};
+use crate::limits::{MAX_BAD, MAX_EXCUSES, MAX_RESTARTS, MAX_UNDO_REBOOTS};
 pub use data::DataChange;
 pub use happening::{Action, Happening};
 pub use module::{Answers, Phase, Reboot};
@@ -121,6 +121,9 @@ pub struct Attempt {
     /// What becomes of its data; none: they are left alone.
     #[serde(default)]
     pub data: Option<DataChange>,
+    /// Why it failed, where that is not held against the release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub excuse: Option<String>,
 }
 
 /// How a change ended, kept until its report is in the queue.
@@ -183,6 +186,9 @@ pub struct Slot {
     /// How often preparing this update was cut off by a restart.
     #[serde(default)]
     pub interrupted: Option<(UpdateId, u32)>,
+    /// How often this update failed without being to blame.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub excused: Option<(UpdateId, u32)>,
 }
 
 /// A happening that has no place in this life.
@@ -345,6 +351,14 @@ pub fn step(mut slot: Slot, happening: Happening) -> Stepped {
             slot.life = Life::Returning;
             Ok((slot, vec![A::Stop]))
         }
+        // Its order comes again, but not for ever: each time the old version is stopped for it.
+        (Life::Trying, H::Hindered { reason }) => {
+            if !excuse(&mut slot, &reason) {
+                remember_bad(&mut slot, &reason);
+            }
+            slot.life = Life::Returning;
+            Ok((slot, vec![A::Stop]))
+        }
         (Life::Trying, H::TakenBack) if slot.tries_an_order() => {
             remember_bad(&mut slot, BY_HAND);
             slot.held = true;
@@ -363,7 +377,7 @@ pub fn step(mut slot: Slot, happening: Happening) -> Stepped {
         (Life::Idle | Life::Notified | Life::Staged | Life::Ended(_), H::Released) => {
             slot.held = false;
             slot.bad.clear();
-            slot.interrupted = None;
+            (slot.interrupted, slot.excused) = (None, None);
             Ok((slot, vec![]))
         }
         (life, happening) => Err(Misplaced {
@@ -494,8 +508,8 @@ fn commit(mut slot: Slot) -> (Slot, Vec<Action>) {
 fn give_back(mut slot: Slot) -> (Slot, Vec<Action>) {
     let attempt = slot.attempt.clone();
     let why = why_failed(&slot);
-    let outcome = match attempt.as_ref().map(|attempt| attempt.cause) {
-        Some(Cause::ByHand) => Outcome::Failed,
+    let outcome = match &attempt {
+        Some(attempt) if attempt.cause == Cause::ByHand || attempt.excuse.is_some() => Outcome::Failed,
         _ => Outcome::RolledBack,
     };
     slot.current = attempt.and_then(|attempt| attempt.from);
@@ -515,8 +529,28 @@ fn give_back(mut slot: Slot) -> (Slot, Vec<Action>) {
     end(slot, outcome, Some(reason), vec![Action::Start, Action::Report])
 }
 
-/// Why the version that was tried is remembered as bad.
+/// Whether a failure is not held against the release: a few times for one update.
+fn excuse(slot: &mut Slot, reason: &str) -> bool {
+    let Some(attempt) = &mut slot.attempt else {
+        return false;
+    };
+    let before = slot
+        .excused
+        .filter(|(update, _)| *update == attempt.update)
+        .map_or(0, |(_, count)| count);
+    if before >= MAX_EXCUSES {
+        return false;
+    }
+    slot.excused = Some((attempt.update, before + 1));
+    attempt.excuse = Some(reason.to_owned());
+    true
+}
+
+/// Why the version that was tried is remembered as bad, or is not.
 fn why_failed(slot: &Slot) -> String {
+    if let Some(excuse) = slot.attempt.as_ref().and_then(|attempt| attempt.excuse.clone()) {
+        return excuse;
+    }
     let failed = slot.attempt.as_ref().map(|attempt| attempt.to.digest);
     slot.bad
         .iter()
@@ -552,6 +586,9 @@ fn remember_bad(slot: &mut Slot, reason: &str) {
 #[cfg(test)]
 #[path = "machine/data_tests.rs"]
 mod data_tests;
+#[cfg(test)]
+#[path = "machine/excuse_tests.rs"]
+mod excuse_tests;
 #[cfg(test)]
 #[path = "machine_tests.rs"]
 mod tests;

@@ -44,6 +44,7 @@ pub(super) fn attempt(cause: Cause, to: u8) -> Attempt {
         wait: None,
         word: None,
         data: None,
+        excuse: None,
     }
 }
 
@@ -580,7 +581,10 @@ impl Sim {
             }
             Action::Prove => {
                 assert_eq!(self.running, pointed, "what is proved is what the pointer names");
-                return Some(match self.choose() % 4 {
+                return Some(match self.choose() % 5 {
+                    4 => Happening::Hindered {
+                        reason: "full".into(),
+                    },
                     3 => Happening::Unhealthy {
                         reason: "died".into(),
                     },

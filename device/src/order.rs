@@ -185,6 +185,7 @@ fn plan(order: &Order, slot: &Slot, found: &Found, facts: &Facts) -> Verdict {
             wait: None,
             word: None,
             data: data_change(&found.release, facts.state.as_ref(), facts.schema),
+            excuse: None,
         },
         length: found.length,
         release: found.release.clone(),

@@ -166,6 +166,7 @@ fn whole() -> Generation {
         }],
         held: false,
         interrupted: Some((id(), 1)),
+        excused: Some((id(), 1)),
     };
     let named = lives.into_iter().map(|life| {
         let name = life
@@ -204,6 +205,7 @@ fn attempt(cause: Cause) -> Attempt {
         wait: None,
         word: None,
         data: None,
+        excuse: None,
     }
 }
 

@@ -65,6 +65,11 @@ pub enum Happening {
         /// What it did, with its last words.
         reason: String,
     },
+    /// The new one did not come to be well, but this device is to blame: its disk was full or failed.
+    Hindered {
+        /// What went wrong.
+        reason: String,
+    },
     /// The module has its files; `undoes`: it can roll back what it will do with them.
     Fetched {
         /// Its answer to `SupportsRollback`.
@@ -111,7 +116,7 @@ pub enum Action {
     PutBack,
     /// Start what the pointer names, or keep it if it runs.
     Start,
-    /// Watch the new one through start, health and probation; then `Passed`, `Unhealthy` or `TakenBack`.
+    /// Watch the new one through start, health and probation; then `Passed`, `Unhealthy`, `Hindered` or `TakenBack`.
     Prove,
     /// Let the module have its files; then `Fetched` or `NotCleared`.
     Fetch,
@@ -149,6 +154,7 @@ impl Happening {
             Self::Restored => "data put back",
             Self::Passed => "the end of probation",
             Self::Unhealthy { .. } => "a failed health check",
+            Self::Hindered { .. } => "a start that the device hindered",
             Self::Fetched { .. } => "files for a module",
             Self::Did { .. } => "a module's success",
             Self::DidNot { .. } => "a module's failure",

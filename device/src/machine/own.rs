@@ -114,6 +114,7 @@ fn displaced(mut slot: Slot, awake: &Awake, actions: Vec<Action>) -> (Slot, Vec<
         data: None,
         wait: None,
         word: None,
+        excuse: None,
     });
     remember_bad(&mut slot, &why);
     slot.previous = None;
@@ -163,6 +164,7 @@ mod tests {
                 data: None,
                 wait: None,
                 word: None,
+                excuse: None,
             }),
             ..Slot::default()
         };

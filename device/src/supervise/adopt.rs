@@ -124,7 +124,11 @@ fn strays(mark: &str, spare: Option<i32>) -> HashSet<i32> {
         }
     }
     // Never the agent's own group, should something odd carry the mark there.
-    groups.remove(&rustix::process::getpgrp().as_raw_pid());
+    if let Some(own) = stat(rustix::process::getpid().as_raw_pid()) {
+        groups.remove(&own.group);
+    }
+    // A group whose leader is in another namespace has no number here, and 0 would be the agent's own.
+    groups.remove(&0);
     groups
 }
 

@@ -6,6 +6,7 @@ use protocol::device::Activity;
 use protocol::{Outcome, Step, messages};
 use tokio::task::spawn_blocking;
 
+use super::program::Unstarted;
 use super::{Unit, goes_on_waiting};
 use crate::backoff::BackOff;
 use crate::bus::Teller;
@@ -245,7 +246,9 @@ impl Unit {
         }
         if trying && self.lacks_data().await {
             self.stop_program().await;
-            self.start_failure = Some("the data that were made for it are not in place".to_owned());
+            self.start_failure = Some(Unstarted::of_device(
+                "the data that were made for it are not in place",
+            ));
         } else {
             self.start_current().await;
         }

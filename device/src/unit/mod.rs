@@ -33,7 +33,7 @@ use crate::prepare::{Unprepared, judge, misfit_here, prepare};
 use crate::settings::Mode;
 use crate::world::{CutOff, Point};
 pub(crate) use data::{data_disk, transforms};
-use program::Program;
+use program::{Program, Unstarted};
 use prove::{problem, turn_away};
 pub(crate) use wait::watch_interlocks;
 
@@ -82,7 +82,7 @@ pub struct Unit {
     /// The release whose files were just found to be as they should be.
     verified: Option<Digest>,
     /// Why the program could not be started.
-    start_failure: Option<String>,
+    start_failure: Option<Unstarted>,
     wait: BackOff,
     restart_at: Option<Instant>,
     /// Something could not be written or reported; when to try again.
@@ -103,6 +103,8 @@ pub struct Unit {
     /// The update that failed here last, and when it may be tried again.
     retry: Option<(UpdateId, Instant)>,
     retry_wait: BackOff,
+    /// What that waiting grows for: another update begins with a short one.
+    retries: Option<UpdateId>,
 }
 
 /// Work beside the unit; dropped, it ends.
@@ -173,6 +175,7 @@ impl Unit {
             took_back: None,
             retry: None,
             retry_wait: BackOff::new(RETRY_BASE, RETRY_CAP),
+            retries: None,
         }
     }
 
@@ -397,6 +400,9 @@ impl Unit {
 
     /// An order that failed comes again with the next hello; it is looked at again after a while only.
     fn retry_later(&mut self, update: UpdateId) {
+        if self.retries.replace(update) != Some(update) {
+            self.retry_wait.reset();
+        }
         let pause = self.retry_wait.next(&*self.hub.world.random);
         self.retry = Some((update, Instant::now() + pause));
     }
@@ -466,6 +472,7 @@ impl Unit {
             wait: None,
             word: None,
             data,
+            excuse: None,
         };
         let teller = Teller::new(
             Arc::clone(&self.hub.bus),

@@ -67,6 +67,46 @@ impl Program {
     }
 }
 
+/// Why a program could not be started.
+#[derive(Debug)]
+pub(super) struct Unstarted {
+    pub(super) reason: String,
+    /// Whether this device is to blame: its disk, its memory, its descriptors.
+    pub(super) hindered: bool,
+}
+
+impl Unstarted {
+    pub(super) fn of_release(reason: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+            hindered: false,
+        }
+    }
+
+    pub(super) fn of_device(reason: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+            hindered: true,
+        }
+    }
+}
+
+/// Errors of a machine that has run out of something or whose disk fails, whatever is started.
+fn is_of_device(error: &std::io::Error) -> bool {
+    use rustix::io::Errno;
+    let own = [
+        Errno::IO,
+        Errno::NOSPC,
+        Errno::NOMEM,
+        Errno::AGAIN,
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::ROFS,
+    ];
+    own.iter()
+        .any(|own| error.raw_os_error() == Some(own.raw_os_error()))
+}
+
 impl Unit {
     /// Starts what the pointer names, unless it runs. A failure waits for the next try.
     pub(super) async fn start_current(&mut self) {
@@ -95,9 +135,9 @@ impl Unit {
                 self.start_failure = None;
                 self.program = Some(program);
             }
-            Err(reason) => {
-                tracing::warn!(target: "drover", component = %self.component, reason, "cannot start");
-                self.start_failure = Some(reason);
+            Err(failure) => {
+                tracing::warn!(target: "drover", component = %self.component, reason = failure.reason, "cannot start");
+                self.start_failure = Some(failure);
                 self.start_later(Duration::ZERO);
             }
         }
@@ -170,28 +210,35 @@ impl Unit {
         }
     }
 
-    async fn launch(&mut self, current: &Installed) -> Result<Program, String> {
-        let staged = self.checked(current.digest).await?;
-        let launch = self.launch_of(current, &staged.release)?;
+    async fn launch(&mut self, current: &Installed) -> Result<Program, Unstarted> {
+        let staged = self.checked(current.digest).await.map_err(Unstarted::of_device)?;
+        let launch = self
+            .launch_of(current, &staged.release)
+            .map_err(Unstarted::of_release)?;
         let name = format!("{} {}", self.component, current.version);
         self.hub.bus.say(&messages::STARTING, name);
         let files = &self.hub.world.files;
         files
             .create_dir(launch.data(), 0o750)
-            .map_err(|error| chain(&error))?;
+            .map_err(|error| Unstarted::of_device(chain(&error)))?;
         let (given, files, data) = (launch.bounds().clone(), files.clone(), launch.data().to_owned());
         let giving = spawn_blocking(move || given.give(&files, &data)).await;
-        giving.map_err(|error| error.to_string())??;
+        giving
+            .map_err(|error| Unstarted::of_device(error.to_string()))?
+            .map_err(Unstarted::of_device)?;
         let output = Output::new(self.hub.layout.output_of(&self.component));
         let output_from = output.mark();
         let (copier, pipe) = output
             .copier(&self.hub.world.copier)
             .await
-            .map_err(|error| format!("what it writes cannot be copied: {error}"))?;
-        let command = launch.command(pipe).map_err(|error| error.to_string())?;
-        let process = Process::spawn(command)
-            .await
-            .map_err(|error| launch.explain(&error))?;
+            .map_err(|error| Unstarted::of_device(format!("what it writes cannot be copied: {error}")))?;
+        let command = launch
+            .command(pipe)
+            .map_err(|error| Unstarted::of_device(error.to_string()))?;
+        let process = Process::spawn(command).await.map_err(|error| Unstarted {
+            reason: launch.explain(&error),
+            hindered: is_of_device(&error),
+        })?;
         self.record_run(Run::of(&process, current.digest, &copier)).await;
         let program = self.program_of(process, current.digest, staged.release, &launch, Some(copier));
         Ok(Program {

@@ -6,10 +6,11 @@ use release::Component;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
-use super::program::Program;
+use super::program::{Program, Unstarted};
 use super::{Command, Reply, Unit};
-use crate::limits::{PROBATION_FAILURES, PROBATION_PROBE};
+use crate::limits::{DISK_RESERVE, PROBATION_FAILURES, PROBATION_PROBE};
 use crate::machine::{Happening, Slot};
+use crate::machine_info::free_bytes;
 use crate::supervise::health::Check;
 
 impl Unit {
@@ -18,8 +19,8 @@ impl Unit {
     pub(super) async fn prove(&mut self) -> Option<Happening> {
         let failure = self.start_failure.take();
         let Some(program) = &self.program else {
-            let reason = failure.unwrap_or_else(|| "it could not be started".into());
-            return Some(Happening::Unhealthy { reason });
+            let failure = failure.unwrap_or_else(|| Unstarted::of_release("it could not be started"));
+            return Some(self.blamed(failure.reason, failure.hindered));
         };
         let proving = async {
             first_health(program).await?;
@@ -36,8 +37,22 @@ impl Unit {
             }
             proved = proving => Some(match proved {
                 Ok(()) => Happening::Passed,
-                Err(reason) => Happening::Unhealthy { reason: program.with_last_words(&reason).await },
+                Err(reason) => self.blamed(program.with_last_words(&reason).await, false),
             }),
+        }
+    }
+
+    /// A failure, and who is to blame: a program that finds no room for what it writes cannot be held to anything.
+    fn blamed(&self, reason: String, hindered: bool) -> Happening {
+        let free = free_bytes(self.hub.layout.root());
+        if free < DISK_RESERVE {
+            let reason = format!("the disk is full ({free} bytes are free): {reason}");
+            return Happening::Hindered { reason };
+        }
+        if hindered {
+            Happening::Hindered { reason }
+        } else {
+            Happening::Unhealthy { reason }
         }
     }
 
@@ -48,7 +63,10 @@ impl Unit {
         };
         let done = match (&self.slot.current, &self.program) {
             (Some(old), None) => {
-                let why = self.start_failure.as_deref().unwrap_or("it ended");
+                let why = self
+                    .start_failure
+                    .as_ref()
+                    .map_or("it ended", |failure| &failure.reason);
                 let message = format!(
                     "{} went back to {}, which does not run: {why}",
                     self.component, old.version
