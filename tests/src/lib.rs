@@ -12,6 +12,8 @@ pub mod clock;
 pub mod crash;
 pub mod differential;
 pub mod draws;
+pub mod eval;
+pub mod figures;
 pub mod follow;
 pub mod forge;
 pub mod packages;

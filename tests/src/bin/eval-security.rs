@@ -4,7 +4,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use e2e::eval::write_report;
+use e2e::figures::{machine, now};
 use e2e::trials::{Plan, Row, run};
+use serde_json::json;
 
 /// Right inputs are accepted, wrong ones are not, and by which check.
 #[derive(Parser)]
@@ -19,6 +22,9 @@ struct Options {
     /// Write the rows, with all reasons, to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Add the table to the report that `scripts/eval-latency` has left in this folder.
+    #[arg(long, value_name = "FOLDER")]
+    report: Option<PathBuf>,
 }
 
 fn show(row: &Row) {
@@ -63,6 +69,16 @@ fn main() -> anyhow::Result<ExitCode> {
     })?;
     if let Some(path) = &options.json {
         durable::replace(path, &serde_json::to_vec_pretty(&rows)?, 0o644)?;
+    }
+    if let Some(folder) = &options.report {
+        let raw = json!({ "machine": machine(), "made": now(), "rows": rows });
+        durable::create_dir(folder, 0o755)?;
+        durable::replace(
+            folder.join("security.json"),
+            &serde_json::to_vec_pretty(&raw)?,
+            0o644,
+        )?;
+        write_report(folder)?;
     }
     let wrong = rows.iter().filter(|row| !row.holds()).count();
     let tried: usize = rows.iter().map(|row| row.trials).sum();
