@@ -63,6 +63,64 @@ fn line(path: &str) -> String {
     text.lines().next().unwrap_or_default().to_owned()
 }
 
+/// What all rows come to.
+struct Sums {
+    bad: usize,
+    tried: usize,
+    skipped: usize,
+}
+
+impl Sums {
+    fn of(rows: &[Row]) -> Self {
+        Self {
+            bad: rows.iter().map(|row| row.bad).sum(),
+            tried: rows.iter().map(|row| row.tried).sum(),
+            skipped: rows.iter().filter(|row| row.skipped.is_some()).count(),
+        }
+    }
+}
+
+impl Options {
+    /// Writes the rows, if a file is asked for.
+    fn write(&self, rows: &[Row], complete: bool) -> anyhow::Result<()> {
+        let Some(path) = &self.json else {
+            return Ok(());
+        };
+        let Sums { bad, tried, skipped } = Sums::of(rows);
+        let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+        let result = json!({
+            "bad": bad,
+            "tried": tried,
+            "skipped": skipped,
+            "complete": complete,
+            "seed": self.seed,
+            "machine": {
+                "cores": cores,
+                "kernel": line("/proc/sys/kernel/osrelease"),
+                "load": line("/proc/loadavg"),
+                "ext4": made_by("mkfs.ext4"),
+                "xfs": made_by("mkfs.xfs"),
+            },
+            "rows": rows,
+        });
+        durable::replace(path, &serde_json::to_vec_pretty(&result)?, 0o644)?;
+        Ok(())
+    }
+}
+
+/// What a maker of file systems says of its version; empty where there is none.
+fn made_by(program: &str) -> String {
+    let said = std::process::Command::new(program).arg("-V").output();
+    said.map_or_else(
+        |_| String::new(),
+        |said| {
+            let text = [said.stdout, said.stderr].concat();
+            let text = String::from_utf8_lossy(&text);
+            text.lines().next().unwrap_or_default().to_owned()
+        },
+    )
+}
+
 fn main() -> anyhow::Result<ExitCode> {
     let options = Options::parse();
     e2e::process::end_all_on_panic();
@@ -81,34 +139,28 @@ fn main() -> anyhow::Result<ExitCode> {
         damages: options.damages,
         seed: options.seed,
     };
+    let mut done: Vec<Row> = Vec::new();
+    let mut unwritten = Ok(());
+    // After each row: what was found is on the disk, whatever becomes of the rest.
+    let mut each = |row: &Row| {
+        show(row);
+        done.push(row.clone());
+        let written = options.write(&done, false);
+        if unwritten.is_ok() {
+            unwritten = written;
+        }
+    };
     let rows = runtime.block_on(async {
         let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         tokio::select! {
-            rows = run(plan, show) => Ok(rows),
+            rows = run(plan, &mut each) => Ok(rows),
             _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
             _ = terminate.recv() => anyhow::bail!("interrupted"),
         }
     })?;
-    let bad: usize = rows.iter().map(|row| row.bad).sum();
-    let tried: usize = rows.iter().map(|row| row.tried).sum();
-    let skipped = rows.iter().filter(|row| row.skipped.is_some()).count();
-    if let Some(path) = &options.json {
-        let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
-        let machine = json!({
-            "cores": cores,
-            "kernel": line("/proc/sys/kernel/osrelease"),
-            "load": line("/proc/loadavg"),
-        });
-        let result = json!({
-            "bad": bad,
-            "tried": tried,
-            "skipped": skipped,
-            "seed": options.seed,
-            "machine": machine,
-            "rows": rows,
-        });
-        durable::replace(path, &serde_json::to_vec_pretty(&result)?, 0o644)?;
-    }
+    unwritten?;
+    options.write(&rows, true)?;
+    let Sums { bad, tried, skipped } = Sums::of(&rows);
     println!();
     println!(
         "{tried} interruptions in {} rows, {skipped} of them skipped; {bad} bad.",

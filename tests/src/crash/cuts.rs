@@ -65,7 +65,7 @@ async fn shell(words: &[&str]) -> Result<(), String> {
 }
 
 /// A file system in a file.
-struct Disk {
+pub(super) struct Disk {
     kind: &'static str,
     image: PathBuf,
     folder: PathBuf,
@@ -73,8 +73,13 @@ struct Disk {
 }
 
 impl Disk {
+    /// Where it is mounted.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// A new one, mounted.
-    async fn new(kind: &'static str) -> Result<Self, String> {
+    pub(super) async fn new(kind: &'static str) -> Result<Self, String> {
         let home = tempfile::Builder::new()
             .prefix("drover-disk-")
             .tempdir()
@@ -156,7 +161,7 @@ impl Drop for Disk {
 }
 
 /// Whether this machine can do it: a disk is made, cut and mounted again.
-async fn possible(kind: &'static str) -> Result<(), String> {
+pub(super) async fn possible(kind: &'static str) -> Result<(), String> {
     if !rustix::process::geteuid().is_root() {
         return Err("only root can mount a disk".to_owned());
     }

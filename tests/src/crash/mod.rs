@@ -12,6 +12,7 @@ use serde::Serialize;
 
 mod cuts;
 mod damage;
+mod full;
 mod kills;
 mod look;
 mod rig;
@@ -182,6 +183,7 @@ pub async fn run(plan: Plan, mut each: impl FnMut(&Row)) -> Vec<Row> {
     syscalls::run(plan, &mut take).await;
     kills::run(plan, &mut take).await;
     cuts::run(plan, &mut take).await;
+    full::run(plan, &mut take).await;
     damage::run(plan, &mut take).await;
     rows
 }

@@ -116,6 +116,19 @@ impl Rig {
     pub(super) async fn publish(&mut self, good: bool) -> Release {
         let (release, folder) = self.next(good);
         let published = self.site.release(&folder).await;
+        let version = published.release.version.to_string();
+        // A run of the agent that asks once must find it at the gateway.
+        crate::eventually(
+            "the gateway has it",
+            || self.site.manager_status(),
+            |status| {
+                status
+                    .releases
+                    .iter()
+                    .any(|row| row.version.to_string() == version)
+            },
+        )
+        .await;
         self.took(release, published.release.counter, &folder);
         release
     }

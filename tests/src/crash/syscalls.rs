@@ -346,7 +346,15 @@ async fn injure(rig: &mut Rig, subject: &Subject, point: &Point, log: &Path) -> 
     }
     // Refused because it failed, rolled back, failed: it is not ordered again at once.
     let failed = !counted || (subject.injury != Injury::Kill && matches!(output.code, 11..=13));
+    let found = trial.faults.len();
     rig.recover_from(release, Some(&before), failed, &mut trial).await;
+    for (_, what) in trial.faults.iter_mut().skip(found) {
+        what.push_str(&format!(
+            "; the run that was hit ended with {}: {}",
+            output.code,
+            output.stdout.trim()
+        ));
+    }
     counted.then_some(trial)
 }
 
