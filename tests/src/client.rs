@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use mtls::{Credentials, HTTP_1_1, Refusal, SiteCa, SystemClock, client_config};
 use protocol::{Name, Role};
 
-use crate::process::PATIENCE;
+use crate::process::patience;
 
 /// An answer: status and body.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,7 +64,7 @@ pub async fn connect(
         config.client_auth_cert_resolver = Arc::new(rustls::sign::SingleCertAndKey::from(certified));
     }
     let host = address.ip().to_string();
-    let dialled = mtls::dial::dial(&host, address.port(), Arc::new(config), PATIENCE)
+    let dialled = mtls::dial::dial(&host, address.port(), Arc::new(config), patience())
         .await
         .map_err(|error| match error {
             mtls::dial::DialError::Refused { source, .. } => source,

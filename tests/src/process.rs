@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,12 +13,24 @@ use tokio::sync::watch;
 
 use crate::secrets;
 
-/// How long a program may take to say that it is ready, or a step to happen: generous, for a loaded machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// [`patience`], where nobody asked for more.
+const PATIENCE: Duration = Duration::from_secs(60);
+static PATIENCES: AtomicU32 = AtomicU32::new(1);
 /// How long the last words of a program that has ended are waited for.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 /// The same where nothing is awaited of them but that they hold no secret.
 const LAST_LOOK: Duration = Duration::from_millis(100);
+/// How long a program may take to say that it is ready, or a step to happen: generous, for a loaded machine.
+#[must_use]
+pub fn patience() -> Duration {
+    PATIENCE * PATIENCES.load(Ordering::Relaxed)
+}
+
+/// So many times as patient from now on: where gigabytes are moved.
+pub fn be_patient(times: u32) {
+    PATIENCES.store(times, Ordering::Relaxed);
+}
+
 /// Pause between two looks at a state that no event announces.
 const POLL: Duration = Duration::from_millis(40);
 /// Lines of output kept of one program; older ones are dropped.
@@ -169,7 +182,7 @@ impl Program {
     /// Waits for a line for which `wanted` is true, among those said already and those to come.
     ///
     /// # Panics
-    /// If it does not come within [`PATIENCE`] or the program ends first; the last lines are shown.
+    /// If it does not come within [`patience`] or the program ends first; the last lines are shown.
     pub async fn wait_line(&self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
         self.wait_line_after(0, what, wanted).await
     }
@@ -196,12 +209,13 @@ impl Program {
                 }
             }
         };
-        match tokio::time::timeout(PATIENCE, search).await {
+        match tokio::time::timeout(patience(), search).await {
             Ok(Some(line)) => line,
             Ok(None) => panic!("{} ended before {what}:\n{}", self.name, self.tail()),
             Err(_) => panic!(
-                "{}: {what} did not happen in {PATIENCE:?}:\n{}",
+                "{}: {what} did not happen in {:?}:\n{}",
                 self.name,
+                patience(),
                 self.tail()
             ),
         }
@@ -252,7 +266,7 @@ impl Program {
     /// Asks it to end (SIGTERM) and waits.
     ///
     /// # Panics
-    /// If it does not end within [`PATIENCE`].
+    /// If it does not end within [`patience`].
     pub async fn stop(mut self) -> std::process::ExitStatus {
         if let Some(pid) = self
             .child
@@ -261,7 +275,7 @@ impl Program {
         {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         }
-        match tokio::time::timeout(PATIENCE, self.child.wait()).await {
+        match tokio::time::timeout(patience(), self.child.wait()).await {
             Ok(status) => {
                 self.drain(LAST_LOOK).await;
                 status.expect("wait")
@@ -273,9 +287,9 @@ impl Program {
     /// Waits until it ends by itself.
     ///
     /// # Panics
-    /// If it does not within [`PATIENCE`].
+    /// If it does not within [`patience`].
     pub async fn wait(&mut self) -> std::process::ExitStatus {
-        match tokio::time::timeout(PATIENCE, self.child.wait()).await {
+        match tokio::time::timeout(patience(), self.child.wait()).await {
             Ok(status) => {
                 self.drain(LAST_WORDS).await;
                 self.check();
@@ -428,13 +442,13 @@ impl Output {
 /// Asks again and again until the answer is the one wanted: for states that no event announces.
 ///
 /// # Panics
-/// If it is not within [`PATIENCE`]; the last answer is shown.
+/// If it is not within [`patience`]; the last answer is shown.
 pub async fn eventually<T, F>(what: &str, mut ask: impl FnMut() -> F, wanted: impl Fn(&T) -> bool) -> T
 where
     T: std::fmt::Debug,
     F: Future<Output = T>,
 {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let deadline = tokio::time::Instant::now() + patience();
     loop {
         let answer = ask().await;
         if wanted(&answer) {
@@ -442,7 +456,8 @@ where
         }
         assert!(
             tokio::time::Instant::now() < deadline,
-            "{what}: still {answer:#?} after {PATIENCE:?}"
+            "{what}: still {answer:#?} after {:?}",
+            patience()
         );
         tokio::time::sleep(POLL).await;
     }
@@ -451,7 +466,7 @@ where
 /// Runs a command to its end with `input` on its standard input.
 ///
 /// # Panics
-/// If it cannot be started or does not end within twice [`PATIENCE`].
+/// If it cannot be started or does not end within twice [`patience`].
 pub async fn run<S: AsRef<OsStr>>(
     program: &Path,
     args: impl IntoIterator<Item = S>,
@@ -479,7 +494,7 @@ pub async fn run<S: AsRef<OsStr>>(
     // A command that refuses early closes its input: not an error of ours.
     let _ = stdin.write_all(input.as_bytes()).await;
     drop(stdin);
-    let output = tokio::time::timeout(2 * PATIENCE, child.wait_with_output())
+    let output = tokio::time::timeout(2 * patience(), child.wait_with_output())
         .await
         .unwrap_or_else(|_| panic!("{} does not end", program.display()))
         .expect("output");

@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::process::PATIENCE;
+use crate::process::patience;
 
 /// Bytes read at a time: small, so that a limit is met closely.
 const PIECE: usize = 4096;
@@ -95,10 +95,10 @@ impl Proxy {
     /// Waits until a connection stands still.
     ///
     /// # Panics
-    /// If none does within [`PATIENCE`].
+    /// If none does within [`patience`].
     pub async fn wait_held(&self) {
         let mut held = self.held.clone();
-        tokio::time::timeout(PATIENCE, held.wait_for(|count| *count > 0))
+        tokio::time::timeout(patience(), held.wait_for(|count| *count > 0))
             .await
             .expect("a connection was to stand still at its limit")
             .expect("the proxy runs");
@@ -107,10 +107,10 @@ impl Proxy {
     /// Waits until no connection stands still.
     ///
     /// # Panics
-    /// If one does for longer than [`PATIENCE`].
+    /// If one does for longer than [`patience`].
     pub async fn wait_gone(&self) {
         let mut held = self.held.clone();
-        tokio::time::timeout(PATIENCE, held.wait_for(|count| *count == 0))
+        tokio::time::timeout(patience(), held.wait_for(|count| *count == 0))
             .await
             .expect("a connection was to be cut")
             .expect("the proxy runs");

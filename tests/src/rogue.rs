@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Site;
 use crate::forge::Set;
-use crate::process::PATIENCE;
+use crate::process::patience;
 
 /// Bytes of a request that are read.
 const BODY: usize = 16 << 20;
@@ -209,7 +209,7 @@ impl Rogue {
     /// Waits until `what` has been asked for `times` times.
     ///
     /// # Panics
-    /// If that does not happen within [`PATIENCE`].
+    /// If that does not happen within [`patience`].
     pub async fn wait_asked(&self, what: &str, times: usize) {
         self.wait(what, |inner| {
             (inner.asked.iter().filter(|asked| asked.contains(what)).count() >= times).then_some(())
@@ -220,7 +220,7 @@ impl Rogue {
     /// Waits for a device's report for which `wanted` is true.
     ///
     /// # Panics
-    /// If none comes within [`PATIENCE`].
+    /// If none comes within [`patience`].
     pub async fn wait_report(&self, what: &str, wanted: impl Fn(&Report) -> bool) -> Report {
         self.wait(what, |inner| {
             inner.reports.iter().find(|report| wanted(report)).cloned()
@@ -254,7 +254,7 @@ impl Rogue {
                 changed.changed().await.expect("the server runs");
             }
         };
-        match tokio::time::timeout(PATIENCE, search).await {
+        match tokio::time::timeout(patience(), search).await {
             Ok(found) => found,
             Err(_) => panic!(
                 "the rogue server saw no {what}; it was asked for\n{}",
@@ -275,7 +275,7 @@ impl Rogue {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(PATIENCE, gone)
+        tokio::time::timeout(patience(), gone)
             .await
             .expect("the rogue server ends");
     }

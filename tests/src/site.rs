@@ -615,6 +615,15 @@ impl Agent {
         self.program.take().expect("running").kill().await;
     }
 
+    /// Ends what the device runs, as a power cut would: through the kernel's own list.
+    pub fn end_programs(&self) {
+        for pid in marked(&format!("DROVER_DATA={}/", self.dir.display())) {
+            if let Some(pid) = rustix::process::Pid::from_raw(pid) {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+        }
+    }
+
     /// Asks the agent to end.
     ///
     /// # Panics
@@ -629,11 +638,7 @@ impl Drop for Agent {
     fn drop(&mut self) {
         // First the agent: it would start them again.
         drop(self.program.take());
-        for pid in marked(&format!("DROVER_DATA={}/", self.dir.display())) {
-            if let Some(pid) = rustix::process::Pid::from_raw(pid) {
-                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-            }
-        }
+        self.end_programs();
     }
 }
 

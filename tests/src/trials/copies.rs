@@ -18,7 +18,7 @@ use tuf::Digest;
 use super::{Plan, Row, Verdict};
 use crate::client::{Connection, connect};
 use crate::draws::Draws;
-use crate::process::PATIENCE;
+use crate::process::patience;
 use crate::{Agent, Site, SiteOptions, eventually};
 
 /// Devices that take their turns: each has a share of hellos.
@@ -76,7 +76,7 @@ impl Copied {
             let answer = dialled.ask("POST", path, &headers, body.to_owned()).await;
             let answer = answer.expect("an answer");
             // Hundreds of thefts use up what one device may say in a minute: it is said when its turn comes.
-            if answer.status == 429 && begun.elapsed() < PATIENCE {
+            if answer.status == 429 && begun.elapsed() < patience() {
                 tokio::time::sleep(TURN).await;
                 continue;
             }
@@ -289,7 +289,7 @@ async fn beside_a_program(
         let begun = Instant::now();
         let alarm = loop {
             let alarm = operator.alarm(&device.name).await;
-            if alarm.is_some() || begun.elapsed() > PATIENCE {
+            if alarm.is_some() || begun.elapsed() > patience() {
                 break alarm;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -2,9 +2,10 @@
 //! is taken, both sides say what is wrong and what to do, and the documented step brings the next release to a device
 //! that nobody has touched.
 
-use e2e::clock::SiteClock;
+use e2e::clock::{SiteClock, fake};
 use e2e::forge::{DAY, Shape};
 use e2e::{Forge, SiteOptions, eventually};
+use protocol::Outcome;
 use protocol::control::{DeviceStatus, ManagerStatus};
 use tuf::UnixTime;
 
@@ -119,6 +120,15 @@ impl Absence {
         self.goes_on().await;
     }
 
+    /// Repository and gateway begin a day with a start: their timers do not see the days that a test leaves out.
+    async fn servers_at(&mut self, day: i64) {
+        self.scene.site.stop_manager().await;
+        self.scene.site.stop_repository().await;
+        self.clock.set_days(day);
+        self.scene.site.start_repository().await;
+        self.scene.site.start_manager().await;
+    }
+
     /// Not even the author gets past it, and is told what to do.
     async fn publishing_is_refused(&self) {
         let package = e2e::packages::app(self.scene.work.path(), "1.5.0");
@@ -223,4 +233,29 @@ async fn an_expired_root_stops_news_until_it_is_renewed() {
     absence.publishing_is_refused().await;
     absence.scene.walk("Before something expires").await;
     absence.recovers().await;
+}
+
+/// Off for a month, its clock gone with the battery: it takes what was released meanwhile, and nobody helps.
+#[tokio::test]
+async fn a_device_that_was_off_for_a_month_wakes_at_1970_and_updates_by_itself() {
+    let Some(mut absence) = Absence::begin().await else {
+        return;
+    };
+    absence.scene.agent.kill().await;
+    absence.scene.agent.end_programs();
+    absence.servers_at(20).await;
+    let package = e2e::packages::app(absence.scene.work.path(), "2.0.0");
+    let published = absence.scene.site.release(&package).await;
+    absence.servers_at(35).await;
+    let agent = &mut absence.scene.agent;
+    agent.env = fake("@1970-01-01 00:05:00")
+        .expect("as before")
+        .into_iter()
+        .collect();
+    agent.start().await;
+    let (outcome, reason) = agent.watch().outcome(&agent.name, published.update).await;
+    assert_eq!(outcome, Outcome::Committed, "{reason:?}");
+    assert_eq!(agent.shows("app").await, "2.0.0 running");
+    let status = agent.status().await;
+    assert!(!status.time_known && status.stale_since.is_none(), "{status:?}");
 }

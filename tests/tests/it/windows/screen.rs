@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use e2e::Program;
 use e2e::packages::put;
-use e2e::process::{PATIENCE, run};
+use e2e::process::{patience, run};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -80,7 +80,7 @@ impl Screen {
             ("LIBGL_ALWAYS_SOFTWARE", "1"),
         ];
         let program = Program::start(name, program, args, &env);
-        let inspector = Inspector::connect(at, PATIENCE)
+        let inspector = Inspector::connect(at, patience())
             .await
             .unwrap_or_else(|error| panic!("{name}: {error}\n{}", program.said()));
         let pid = program.pid().to_string();
@@ -133,7 +133,7 @@ impl Window {
 
     /// Waits until the window shows something for which `wanted` is true.
     pub(crate) async fn find(&mut self, what: &str, wanted: impl Fn(&Node) -> bool) -> Node {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let deadline = tokio::time::Instant::now() + patience();
         loop {
             let tree = self.inspector.tree().await;
             if let Some(node) = tree.iter().find(|node| wanted(node)) {
@@ -169,7 +169,7 @@ impl Window {
 
     /// Waits until nothing on the window contains this.
     pub(crate) async fn gone(&mut self, text: &str) {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let deadline = tokio::time::Instant::now() + patience();
         while self.inspector.tree().await.iter().any(|node| node.says(text)) {
             assert!(
                 tokio::time::Instant::now() < deadline,
