@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -149,7 +149,7 @@ impl Files {
     /// Those of the disk; something else than a folder at `path`.
     pub fn remove_tree(&self, path: &Path) -> Result<bool, Error> {
         let hidden = hidden_name(path, REMOVED)?;
-        self.delete_tree(&hidden, 0)?;
+        self.delete_tree(&hidden, &hidden, 0)?;
         match fs::symlink_metadata(path) {
             Ok(found) if found.is_dir() => {}
             Ok(_) => {
@@ -165,37 +165,8 @@ impl Files {
             .rename(path, &hidden)
             .map_err(|e| Error::io("move away", path, e))?;
         self.sync_parent(path)?;
-        self.delete_tree(&hidden, 0)?;
+        self.delete_tree(&hidden, &hidden, 0)?;
         Ok(true)
-    }
-
-    /// Deletes without care for the order: nobody looks under this name any more.
-    fn delete_tree(&self, dir: &Path, depth: usize) -> Result<(), Error> {
-        if depth > limits::TREE_DEPTH {
-            return Err(too_deep(dir));
-        }
-        let may_change = |found: &fs::Metadata| found.mode() & 0o700 == 0o700;
-        if fs::symlink_metadata(dir).is_ok_and(|found| found.is_dir() && !may_change(&found)) {
-            // A program may keep folders that nobody may write.
-            let _ = fs::set_permissions(dir, fs::Permissions::from_mode(0o700));
-        }
-        let entries = match fs::read_dir(dir) {
-            Ok(entries) => entries,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(e) => return Err(Error::io("list", dir, e)),
-        };
-        for entry in entries {
-            let entry = entry.map_err(|e| Error::io("list", dir, e))?;
-            let kind = entry
-                .file_type()
-                .map_err(|e| Error::io("look at", &entry.path(), e))?;
-            if kind.is_dir() {
-                self.delete_tree(&entry.path(), depth + 1)?;
-            } else {
-                self.unlink(&entry.path())?;
-            }
-        }
-        self.disk.remove_dir(dir).map_err(|e| Error::io("remove", dir, e))
     }
 
     /// Flushes every file and folder of a tree that was written without flushing.
@@ -299,7 +270,7 @@ impl Files {
             if kind.is_file() && is_hidden(&name, TEMP) {
                 count += usize::from(self.collect_temp(&path)?);
             } else if kind.is_dir() && is_hidden(&name, REMOVED) {
-                self.delete_tree(&path, 0)?;
+                self.delete_tree(&path, &path, 0)?;
                 count += 1;
             }
         }

@@ -54,5 +54,5 @@ pub use record::{Record, RecordError};
 pub use refresh::{Fetch, Keep, Lapse, RefreshError, refresh, refresh_all, refresh_with};
 pub use search::{Found, look_up};
 pub use store::{Finished, Incoming, Part, Store, StoreError, Stored, TakenUp};
-pub use tree::{Measured, TreeLimits};
+pub use tree::{Measured, OpenFolder, TreeLimits};
 pub use trust::{TrustError, TrustStore};

@@ -3,13 +3,17 @@
 //! Bytes, permission bits, owners, times and symbolic links are kept; links are never followed, holes stay holes.
 //! Blocks are shared where the file system can. A file with several names becomes several files; sockets, pipes and
 //! devices are left out, extended attributes too.
+//!
+//! Whoever owns the tree may rename in it meanwhile: every folder is opened once, never through a link, and what is in it
+//! is reached through the open folder only ([`OpenFolder`]).
 
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::MetadataExt;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Timespec, Timestamps};
+use rustix::fs::{OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use crate::error::Error;
@@ -42,7 +46,74 @@ pub struct Measured {
     pub left_out_count: usize,
 }
 
+/// A folder that is open, so that nobody can put another one in its place.
+#[derive(Debug)]
+pub struct OpenFolder {
+    file: File,
+}
+
+impl OpenFolder {
+    /// Opens the folder at `path`, which is not a link itself.
+    ///
+    /// # Errors
+    /// Those of the system; what is there is no folder.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW;
+        let mut options = OpenOptions::new();
+        options.read(true).custom_flags(flags.bits().cast_signed());
+        Ok(Self {
+            file: options.open(path)?,
+        })
+    }
+
+    /// A path to this very folder, as long as it is open (proc(5)).
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
+    }
+}
+
 impl Files {
+    /// Deletes without care for the order: nobody looks under this name any more. `way` leads to `dir`.
+    pub(crate) fn delete_tree(&self, dir: &Path, way: &Path, depth: usize) -> Result<(), Error> {
+        if depth > limits::TREE_DEPTH {
+            return Err(too_deep(dir));
+        }
+        let mode = Permissions::from_mode(0o700);
+        let opened = match OpenFolder::open(way) {
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                // A program may keep folders that nobody may read. Never so where the agent is root.
+                fs::set_permissions(way, mode.clone())
+                    .ok()
+                    .map_or(Err(e), |()| OpenFolder::open(way))
+            }
+            other => other,
+        };
+        let folder = match opened {
+            Ok(folder) => folder,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(Error::io("list", dir, e)),
+        };
+        let found = folder.file.metadata().map_err(|e| Error::io("look at", dir, e))?;
+        if found.mode() & 0o700 != 0o700 {
+            // Or write.
+            folder.file.set_permissions(mode).ok();
+        }
+        let inside = folder.path();
+        for entry in fs::read_dir(&inside).map_err(|e| Error::io("list", dir, e))? {
+            let entry = entry.map_err(|e| Error::io("list", dir, e))?;
+            let (path, way) = (dir.join(entry.file_name()), inside.join(entry.file_name()));
+            let kind = entry.file_type().map_err(|e| Error::io("look at", &path, e))?;
+            if kind.is_dir() {
+                self.delete_tree(&path, &way, depth + 1)?;
+            } else {
+                self.unlink(&way)?;
+            }
+        }
+        let disk = self.disk();
+        disk.remove_dir(way).map_err(|e| Error::io("remove", dir, e))
+    }
+
     /// Copies the folder `from` to `to`, which must not exist. Nothing is flushed: [`Self::sync_tree`] does, once all is
     /// in place.
     ///
@@ -51,7 +122,7 @@ impl Files {
     /// for the caller to remove.
     pub fn copy_tree(&self, from: &Path, to: &Path, limits: &TreeLimits<'_>) -> Result<Measured, Error> {
         let mut walk = Walk::new(self, from, limits, true)?;
-        walk.folder(from, to, 0)?;
+        walk.folder(from, from, to, 0)?;
         Ok(walk.done)
     }
 
@@ -61,7 +132,7 @@ impl Files {
     /// As there, for what can be said without copying.
     pub fn measure_tree(&self, path: &Path, limits: &TreeLimits<'_>) -> Result<Measured, Error> {
         let mut walk = Walk::new(self, path, limits, false)?;
-        walk.folder(path, path, 0)?;
+        walk.folder(path, path, path, 0)?;
         Ok(walk.done)
     }
 }
@@ -95,11 +166,14 @@ impl<'a> Walk<'a> {
         })
     }
 
-    fn folder(&mut self, from: &Path, to: &Path, depth: usize) -> Result<(), Error> {
+    /// `way` leads to `from`, which is what people call it.
+    fn folder(&mut self, from: &Path, way: &Path, to: &Path, depth: usize) -> Result<(), Error> {
         if depth > limits::TREE_DEPTH {
             return Err(too_deep(self.top));
         }
-        let found = look_at(from)?;
+        let opened = OpenFolder::open(way).map_err(|e| Error::io("open", from, e))?;
+        let found = opened.file.metadata();
+        let found = found.map_err(|e| Error::io("look at", from, e))?;
         if found.dev() != self.device {
             return Err(Error::OtherDisk {
                 path: from.to_owned(),
@@ -110,15 +184,17 @@ impl<'a> Walk<'a> {
             disk.create_dir(to, 0o700)
                 .map_err(|e| Error::io("create", to, e))?;
         }
-        for entry in fs::read_dir(from).map_err(|e| Error::io("list", from, e))? {
+        let inside = opened.path();
+        for entry in fs::read_dir(&inside).map_err(|e| Error::io("list", from, e))? {
             let entry = entry.map_err(|e| Error::io("list", from, e))?;
-            self.entry(&entry.path(), &to.join(entry.file_name()), depth)?;
+            let name = entry.file_name();
+            self.entry(&from.join(&name), &inside.join(&name), &to.join(&name), depth)?;
         }
         // Only now: the bits may forbid to fill it, and filling it sets its time.
         self.dress(to, &found)
     }
 
-    fn entry(&mut self, from: &Path, to: &Path, depth: usize) -> Result<(), Error> {
+    fn entry(&mut self, from: &Path, way: &Path, to: &Path, depth: usize) -> Result<(), Error> {
         if !(self.limits.goes_on)() {
             return Err(Error::Ended {
                 path: self.top.to_owned(),
@@ -132,13 +208,13 @@ impl<'a> Walk<'a> {
                 what: "entries",
             });
         }
-        let found = look_at(from)?;
+        let found = fs::symlink_metadata(way).map_err(|e| Error::io("look at", from, e))?;
         if found.is_dir() {
-            self.folder(from, to, depth + 1)
+            self.folder(from, way, to, depth + 1)
         } else if found.is_file() {
-            self.file(from, to, &found)
+            self.file(from, way, to, &found)
         } else if found.is_symlink() {
-            self.symlink(from, to, &found)
+            self.symlink(from, way, to, &found)
         } else {
             self.done.left_out_count += 1;
             if self.done.left_out.len() < limits::NAMED_LEFT_OUT {
@@ -148,24 +224,24 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn symlink(&mut self, from: &Path, to: &Path, found: &Metadata) -> Result<(), Error> {
+    fn symlink(&mut self, from: &Path, way: &Path, to: &Path, found: &Metadata) -> Result<(), Error> {
         if !self.copies {
             return Ok(());
         }
-        let target = fs::read_link(from).map_err(|e| Error::io("read", from, e))?;
+        let target = fs::read_link(way).map_err(|e| Error::io("read", from, e))?;
         let disk = self.files.disk();
         disk.symlink(&target, to)
             .map_err(|e| Error::io("create", to, e))?;
         self.dress(to, found)
     }
 
-    fn file(&mut self, from: &Path, to: &Path, found: &Metadata) -> Result<(), Error> {
+    fn file(&mut self, from: &Path, way: &Path, to: &Path, found: &Metadata) -> Result<(), Error> {
         self.weigh(found.len().min(found.blocks().saturating_mul(BLOCK)))?;
         if !self.copies {
             return Ok(());
         }
         let disk = self.files.disk();
-        let source = disk.open_read(from).map_err(|e| Error::io("open", from, e))?;
+        let source = disk.open_read(way).map_err(|e| Error::io("open", from, e))?;
         let opened = source.metadata().map_err(|e| Error::io("look at", from, e))?;
         if (opened.dev(), opened.ino()) != (found.dev(), found.ino()) {
             return Err(Error::Changed {

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::Args;
-use durable::{Files, read_limited};
+use durable::limits::TREE_DEPTH;
+use durable::{Files, OpenFolder, read_limited};
 use release::{Component, Limits};
 use rustix::process::{Resource, Rlimit, geteuid, setrlimit};
 
@@ -174,19 +175,16 @@ impl Bounds {
         let Some(account) = self.account else {
             return Ok(());
         };
-        let failed = |path: &Path, error: io::Error| {
-            format!("{} cannot be given to its user: {error}", path.display())
-        };
         let parent = data.parent().unwrap_or(data);
         let mode = fs::metadata(parent)
-            .map_err(|error| failed(parent, error))?
+            .map_err(|error| failed(parent, &error))?
             .mode();
         if mode & 0o011 != 0o011 {
             fs::set_permissions(parent, fs::Permissions::from_mode(mode & 0o7777 | 0o011))
-                .map_err(|error| failed(parent, error))?;
+                .map_err(|error| failed(parent, &error))?;
         }
         for place in parent.ancestors() {
-            let found = fs::metadata(place).map_err(|error| failed(place, error))?;
+            let found = fs::metadata(place).map_err(|error| failed(place, &error))?;
             if !account.passes(&found) {
                 return Err(format!(
                     "the program's user {} cannot pass {}: chmod o+x it",
@@ -196,29 +194,40 @@ impl Bounds {
             }
         }
         let owner = |found: &fs::Metadata| (found.uid(), found.gid()) == (account.uid, account.gid);
-        if owner(&fs::metadata(data).map_err(|error| failed(data, error))?) {
+        if owner(&fs::metadata(data).map_err(|error| failed(data, &error))?) {
             return Ok(());
         }
-        let mut open = vec![data.to_owned()];
-        while let Some(dir) = open.pop() {
-            for entry in fs::read_dir(&dir).map_err(|error| failed(&dir, error))? {
-                let entry = entry.map_err(|error| failed(&dir, error))?;
-                let (path, kind) = (
-                    entry.path(),
-                    entry.file_type().map_err(|error| failed(&dir, error))?,
-                );
-                lchown(&path, Some(account.uid), Some(account.gid)).map_err(|error| failed(&path, error))?;
-                if kind.is_dir() {
-                    open.push(path);
-                }
-            }
-        }
+        account.take_over(data, data, 0)?;
         files.sync_tree(data).map_err(|error| chain(&error))?;
-        lchown(data, Some(account.uid), Some(account.gid)).map_err(|error| failed(data, error))
+        lchown(data, Some(account.uid), Some(account.gid)).map_err(|error| failed(data, &error))
     }
 }
 
+fn failed(path: &Path, error: &io::Error) -> String {
+    format!("{} cannot be given to its user: {error}", path.display())
+}
+
 impl Account {
+    /// What is in a folder becomes its own. A user who had it before may still run something there that renames: `way`
+    /// leads to `dir` through folders that are open.
+    fn take_over(self, dir: &Path, way: &Path, depth: usize) -> Result<(), String> {
+        if depth > TREE_DEPTH {
+            return Err(format!("{} is deeper than {TREE_DEPTH} folders", dir.display()));
+        }
+        let open = OpenFolder::open(way).map_err(|error| failed(dir, &error))?;
+        let inside = open.path();
+        for entry in fs::read_dir(&inside).map_err(|error| failed(dir, &error))? {
+            let entry = entry.map_err(|error| failed(dir, &error))?;
+            let (path, way) = (dir.join(entry.file_name()), inside.join(entry.file_name()));
+            let kind = entry.file_type().map_err(|error| failed(&path, &error))?;
+            lchown(&way, Some(self.uid), Some(self.gid)).map_err(|error| failed(&path, &error))?;
+            if kind.is_dir() {
+                self.take_over(&path, &way, depth + 1)?;
+            }
+        }
+        Ok(())
+    }
+
     fn passes(self, found: &fs::Metadata) -> bool {
         let bit = if found.uid() == self.uid {
             0o100

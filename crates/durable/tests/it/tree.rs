@@ -89,6 +89,42 @@ fn a_copy_has_bytes_bits_times_and_links_of_the_tree() {
     assert!(Files::real().remove_tree(&to).unwrap());
 }
 
+/// The owner of the tree puts a link where a folder was, in the middle of it.
+#[test]
+fn what_lies_outside_of_a_tree_is_neither_copied_nor_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |path: &str| dir.path().join(path);
+    let begin = || {
+        fs::create_dir_all(at("from/a")).unwrap();
+        fs::create_dir_all(at("outside")).unwrap();
+        for name in ["x", "y"] {
+            fs::write(at("from/a").join(name), "own").unwrap();
+            fs::write(at("outside").join(name), "secret").unwrap();
+        }
+    };
+    let looks = std::cell::Cell::new(0);
+    let swaps = |count: i32| {
+        looks.set(looks.get() + 1);
+        if looks.get() == count {
+            fs::rename(at("from/a"), at("away")).unwrap();
+            symlink(at("outside"), at("from/a")).unwrap();
+        }
+        true
+    };
+    begin();
+    // After the folder itself and its first file.
+    let limits = TreeLimits {
+        goes_on: &|| swaps(3),
+        ..ALL
+    };
+    Files::real().copy_tree(&at("from"), &at("to"), &limits).unwrap();
+    for name in ["x", "y"] {
+        assert_eq!(fs::read_to_string(at("to/a").join(name)).unwrap(), "own");
+    }
+    assert!(Files::real().remove_tree(&at("from")).unwrap());
+    assert_eq!(fs::read_dir(at("outside")).unwrap().count(), 2);
+}
+
 #[test]
 fn pipes_and_sockets_are_left_out_and_named() {
     let dir = tempfile::tempdir().unwrap();
