@@ -15,6 +15,7 @@
 //! rename that is durable before the next, and neither version runs meanwhile.
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt, lchown};
 use std::path::{Path, PathBuf};
 
 use durable::{Files, Measured, Record, RecordError, TreeLimits};
@@ -43,6 +44,9 @@ pub enum DataFault {
     /// What was to be applied is not there.
     #[error("the data that were made for the new version are not in {}", .0.display())]
     Gone(PathBuf),
+    /// Something made a folder where the data were moved away.
+    #[error("{} was made anew while its data were being changed: end what writes there", .0.display())]
+    MadeAnew(PathBuf),
     /// The disk refused.
     #[error("cannot look at {}", path.display())]
     Look {
@@ -150,9 +154,7 @@ impl Data {
             if !found.is_dir() {
                 return Err(DataFault::NoFolder(at));
             }
-            if std::os::unix::fs::MetadataExt::dev(&found)
-                != std::os::unix::fs::MetadataExt::dev(&look_at_target(&top)?)
-            {
+            if found.dev() != look_at_target(&top)?.dev() {
                 return Err(DataFault::Apart(at, top));
             }
         }
@@ -209,6 +211,7 @@ impl Data {
     /// # Errors
     /// [`DataFault`]: [`Self::put_back`] undoes what was done.
     pub fn apply(&self) -> Result<(), DataFault> {
+        self.check_place()?;
         let (live, before, copy) = (self.live(), self.before(), self.copy_of_them());
         let made = exists(&copy)?;
         if !exists(&before)? {
@@ -217,11 +220,12 @@ impl Data {
             }
             self.files.rename_dir(&live, &before)?;
         }
-        if !exists(&live)? {
-            if !made {
-                return Err(DataFault::Gone(copy));
-            }
-            self.files.rename_dir(&copy, &live)?;
+        match (exists(&live)?, made) {
+            (true, false) => {}
+            // The copy is still where it was made: what is here is nobody's data.
+            (true, true) => return Err(DataFault::MadeAnew(live)),
+            (false, true) => self.files.rename_dir(&copy, &live)?,
+            (false, false) => return Err(DataFault::Gone(copy)),
         }
         Ok(())
     }
@@ -237,6 +241,7 @@ impl Data {
         }
         let (live, before, after) = (self.live(), self.before(), self.after());
         if exists(&before)? {
+            self.clear_way()?;
             if exists(&live)? {
                 self.files.remove_tree(&after)?;
                 self.files.rename_dir(&live, &after)?;
@@ -247,6 +252,33 @@ impl Data {
         self.files.remove_tree(&self.work())?;
         if let Err(error) = self.files.remove_tree(&after) {
             tracing::warn!(target: "drover", error = %crate::trust::chain(&error), "data of a failed version cannot be removed yet");
+        }
+        Ok(())
+    }
+
+    /// The folders that the old version's data lie in, as a failed version may have removed them, or put a file or a link in
+    /// their place.
+    fn clear_way(&self) -> Result<(), DataFault> {
+        let live = self.live();
+        let own = look_at(&self.before())?;
+        let above = live.ancestors().skip(1);
+        let mut way: Vec<&Path> = above.take_while(|at| at.starts_with(&self.base)).collect();
+        way.reverse();
+        for at in way.into_iter().chain([live.as_path()]) {
+            if exists(at)? && !look_at(at)?.is_dir() {
+                self.files.remove_file(at)?;
+            }
+            if at != live && !exists(at)? {
+                self.files.create_dir(at, 0o750)?;
+                let made = look_at(at)?;
+                if (made.uid(), made.gid()) != (own.uid(), own.gid()) {
+                    lchown(at, Some(own.uid()), Some(own.gid())).map_err(|source| durable::Error::Io {
+                        action: "set the owner of",
+                        path: at.to_owned(),
+                        source,
+                    })?;
+                }
+            }
         }
         Ok(())
     }
@@ -345,4 +377,69 @@ fn look_at_target(path: &Path) -> Result<fs::Metadata, DataFault> {
         path: path.to_owned(),
         source,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// A component whose first version keeps `1` in `state/book/page`, copied for the second.
+    fn site() -> (tempfile::TempDir, Data) {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path()).unwrap();
+        let (component, folder) = ("app".parse().unwrap(), "state/book".parse().unwrap());
+        let data = Data::new(&Files::real(), &layout, &component, Some(&folder));
+        fs::create_dir_all(data.live()).unwrap();
+        fs::write(data.live().join("page"), "1").unwrap();
+        data.copy(Digest::from_bytes([1; 32]), &|| true).unwrap();
+        (dir, data)
+    }
+
+    fn page(data: &Data) -> String {
+        fs::read_to_string(data.live().join("page")).unwrap()
+    }
+
+    #[test]
+    fn a_folder_that_something_made_anew_is_not_taken_for_the_new_versions_data() {
+        let (_dir, data) = site();
+        // Cut off between the two renames; then something writes where the data were.
+        fs::rename(data.live(), data.before()).unwrap();
+        fs::create_dir(data.live()).unwrap();
+        assert!(matches!(data.apply(), Err(DataFault::MadeAnew(_))));
+        data.put_back().unwrap();
+        assert_eq!(page(&data), "1");
+    }
+
+    #[test]
+    fn data_come_back_whatever_a_failed_version_left_on_the_way_there() {
+        type Leave = fn(&Path, &Path);
+        let leaves: [Leave; 5] = [
+            |state, _| fs::remove_dir_all(state).unwrap(),
+            |state, _| fs::remove_dir_all(state.parent().unwrap()).unwrap(),
+            |state, _| {
+                fs::remove_dir_all(state).unwrap();
+                fs::write(state, "a file").unwrap();
+            },
+            |state, outside| {
+                fs::remove_dir_all(state).unwrap();
+                symlink(outside, state).unwrap();
+            },
+            |state, outside| {
+                fs::remove_dir_all(state.join("book")).unwrap();
+                symlink(outside, state.join("book")).unwrap();
+            },
+        ];
+        for leave in leaves {
+            let (dir, data) = site();
+            let outside = dir.path().join("outside");
+            fs::create_dir_all(outside.join("book")).unwrap();
+            data.apply().unwrap();
+            leave(&data.base.join("state"), &outside);
+            data.put_back().unwrap();
+            assert_eq!(page(&data), "1");
+            assert!(!exists(&data.work()).unwrap() && outside.join("book").is_dir());
+        }
+    }
 }
