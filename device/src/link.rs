@@ -14,6 +14,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
 use crate::backoff::{BackOff, about};
+use crate::bus::shorten;
 use crate::hub::{Hub, Link};
 use crate::limits::{
     BACK_OFF_BASE, BACK_OFF_CAP, DEAD_AFTER_KEEP_ALIVES, HELLO_WITH_EVENTS, MAX_POLL_SECONDS,
@@ -109,7 +110,10 @@ async fn hello(hub: &Arc<Hub>) -> Result<Welcome, ManagerError> {
     for order in &welcome.orders {
         hub.take_order(order.clone()).await;
     }
-    hub.held_back.set(welcome.held_back.clone());
+    let held_back = welcome.held_back.iter();
+    let held_back =
+        held_back.map(|(update, reason)| (*update, shorten(&reason.replace(char::is_control, " "))));
+    hub.held_back.set(held_back.collect());
     hub.hellos.with(|hellos| hellos.answered = number);
     hub.look_again();
     notice(hub, welcome.refresh);

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::fs::{self, File};
+use std::fs::{self, OpenOptions};
 use std::io::Read as _;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
+use rustix::fs::OFlags;
 use tuf::UnixTime;
 
 use crate::conditions::{Interlock, Power};
@@ -129,14 +130,20 @@ pub fn is_busy(data: &Path) -> bool {
     }
 }
 
-/// The first line of a small file.
+/// The first line of a small file. Who may set an interlock may put anything there at any moment: a link is not followed,
+/// a pipe not waited for.
 fn text(path: &Path) -> Option<String> {
     let mut text = String::new();
-    File::open(path)
-        .ok()?
-        .take(MAX_SENSOR)
-        .read_to_string(&mut text)
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(path)
         .ok()?;
+    if !file.metadata().ok()?.is_file() {
+        return None;
+    }
+    file.take(MAX_SENSOR).read_to_string(&mut text).ok()?;
     Some(text.lines().next().unwrap_or_default().trim().to_owned())
 }
 
@@ -192,6 +199,18 @@ mod tests {
         assert_eq!(set["door"].holder, "night shift[2J");
         assert!(set["motor"].holder.starts_with("user ") && set["motor"].since.is_some());
         assert!(set.contains_key("folder"));
+        std::os::unix::fs::symlink(folder.path().join("door"), folder.path().join("link")).unwrap();
+        assert_eq!(text(&folder.path().join("link")), None, "a link leads anywhere");
+        let pipe = folder.path().join("pipe");
+        let made = rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &pipe,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR,
+            0,
+        );
+        made.unwrap();
+        assert_eq!(text(&pipe), None);
         for number in 0..MAX_INTERLOCKS {
             fs::write(folder.path().join(number.to_string()), "").unwrap();
         }

@@ -138,7 +138,10 @@ pub struct Unmet {
 
 impl std::fmt::Display for Unmet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} (held by {} since {}", self.what, self.holder, self.since)?;
+        // Of another program's words: nothing in them moves a terminal's cursor.
+        let plain = |words: &str| words.replace(char::is_control, " ");
+        let (what, holder) = (plain(&self.what), plain(&self.holder));
+        write!(f, "{what} (held by {holder} since {}", self.since)?;
         match self.until {
             Some(until) => write!(f, ", until {until})"),
             None => f.write_str(")"),
@@ -157,7 +160,10 @@ impl std::fmt::Display for Waiting {
             unmet.join("; ")
         )?;
         match (self.hours, &self.then) {
-            (Some(hours), Some(then)) => write!(f, "; after {hours} h: {then}"),
+            (Some(hours), Some(then)) => {
+                let then = then.replace(char::is_control, " ");
+                write!(f, "; after {hours} h: {then}")
+            }
             _ => Ok(()),
         }
     }
