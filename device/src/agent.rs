@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use durable::Store;
+use durable::{RecordError, Store};
 use mtls::Credentials;
 use protocol::Secret;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -17,7 +17,7 @@ use crate::control;
 use crate::generation::{Generation, GenerationStore};
 use crate::http::Pool;
 use crate::hub::{Hub, Link};
-use crate::launcher::slots::SlotRecord;
+use crate::launcher::slots::{SlotRecord, Slots};
 use crate::layout::Layout;
 use crate::limits::{LOCK_PAUSE, LOCK_TRIES, LONG_WORK, MAX_TYPED, TASKS_CHECK};
 use crate::link;
@@ -163,7 +163,10 @@ fn assemble(layout: Layout, world: World) -> anyhow::Result<(Hub, Progress)> {
             layout.root().display()
         )
     };
-    let settings = Settings::load(&layout.settings()).with_context(not_enrolled)?;
+    let settings = Settings::load(&layout.settings()).with_context(|| match layout.settings().exists() {
+        true => "the settings cannot be used: correct them and start the agent again".to_owned(),
+        false => not_enrolled(),
+    })?;
     let credentials = Credentials::load(&layout.chain(), &layout.key()).with_context(not_enrolled)?;
     let me = credentials.identity()?;
     let token = read_token(&world, &layout)?;
@@ -184,7 +187,17 @@ fn assemble(layout: Layout, world: World) -> anyhow::Result<(Hub, Progress)> {
             world.place.slot.is_some_and(|me| found.trial_of(&me).is_some()),
             None,
         ),
-        Err(error) => (false, Some(chain(&error))),
+        Err(error) => {
+            let begun_anew = matches!(error, RecordError::Damaged { .. })
+                && world.place.slot.is_none()
+                && slots.save(&Slots::default()).is_ok();
+            let now = if begun_anew {
+                "; it was begun anew: the agent that the device was delivered with runs, and can be replaced again"
+            } else {
+                ""
+            };
+            (false, Some(format!("{}{now}", chain(&error))))
+        }
     };
     let trouble = trouble
         .into_iter()

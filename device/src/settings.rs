@@ -69,7 +69,10 @@ pub struct Install {
 
 /// The same for one component.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a component's table: settings for all are mode, windows, interlocks, gateway_overrides"
+)]
 pub struct InstallOne {
     /// How much of an install happens by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -433,3 +433,40 @@ async fn the_old_agent_may_be_cut_at_every_point_before_it_gives_its_place_up() 
     end.cut_off().await;
     let _: PathBuf = site.layout().agent_slots();
 }
+
+/// With neither copy nobody knows which agent was installed: the first one runs, says so, and can be replaced again.
+#[tokio::test]
+async fn an_agent_record_lost_in_both_copies_is_begun_anew() {
+    let site = Site::new().await;
+    let layout = site.enrolled().await;
+    site.agent().await.cut_off().await;
+    for path in [layout.agent_slots(), layout.state().join("agent.copy.rec")] {
+        std::fs::write(path, "torn").unwrap();
+    }
+    let agent = site.agent().await;
+    let trouble = agent.hub.status().trouble.unwrap();
+    assert!(
+        trouble.contains("agent.rec") && trouble.contains("begun anew"),
+        "{trouble}"
+    );
+    assert_eq!(agent.hub.slots.load().unwrap(), Slots::default());
+}
+
+#[tokio::test]
+async fn settings_that_cannot_be_used_are_named_and_nobody_is_told_to_enrol() {
+    let site = Site::new().await;
+    let layout = site.enrolled().await;
+    let text = std::fs::read_to_string(layout.settings()).unwrap();
+    let begun = async |wrong: &str| {
+        std::fs::write(layout.settings(), format!("{text}\n[install]\n{wrong}\n")).unwrap();
+        let error = site.try_agent_in(World::system()).await.unwrap_err();
+        format!("{error:#}")
+    };
+    let unknown = begun("modee = \"notify\"").await;
+    assert!(
+        unknown.contains("correct them") && unknown.contains("settings for all are mode"),
+        "{unknown}"
+    );
+    let lock = begun("interlocks = [\"../door\"]").await;
+    assert!(lock.contains("../door") && !lock.contains("enroll"), "{lock}");
+}
