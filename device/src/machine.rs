@@ -42,7 +42,7 @@ use release::{Kind, TargetPath, Version};
 use serde::{Deserialize, Serialize};
 use tuf::Digest;
 
-use crate::limits::{MAX_BAD, MAX_EXCUSES, MAX_RESTARTS, MAX_UNDO_REBOOTS};
+use crate::limits::{MAX_BAD, MAX_EXCUSES, MAX_RESTARTS, MAX_UNDO_REBOOTS, PROGRESS_BYTES};
 pub use data::DataChange;
 pub use happening::{Action, Happening};
 pub use module::{Answers, Phase, Reboot};
@@ -186,6 +186,9 @@ pub struct Slot {
     /// How often preparing this update was cut off by a restart.
     #[serde(default)]
     pub interrupted: Option<(UpdateId, u32)>,
+    /// Bytes of an update that were here at the last of such restarts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arrived: Option<(UpdateId, u64)>,
     /// How often this update failed without being to blame.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub excused: Option<(UpdateId, u32)>,
@@ -268,6 +271,17 @@ pub fn step(mut slot: Slot, happening: Happening) -> Stepped {
         (Life::Preparing, H::Prepared) => {
             slot.life = Life::Staged;
             Ok((slot, vec![A::Recheck]))
+        }
+        // A download that gets on is not what cuts the agent off, however often the power goes.
+        (Life::Preparing, H::Arrived { bytes }) => {
+            let update = slot.attempt.as_ref().map(|attempt| attempt.update);
+            let before = slot.arrived.filter(|(known, _)| Some(*known) == update);
+            let before = before.map_or(0, |(_, bytes)| bytes);
+            if bytes >= before.saturating_add(PROGRESS_BYTES) {
+                slot.interrupted = None;
+                slot.arrived = update.map(|update| (update, bytes));
+            }
+            Ok((slot, vec![]))
         }
         (Life::Preparing, H::NotPrepared { reason, bad }) => {
             if bad {
@@ -377,7 +391,7 @@ pub fn step(mut slot: Slot, happening: Happening) -> Stepped {
         (Life::Idle | Life::Notified | Life::Staged | Life::Ended(_), H::Released) => {
             slot.held = false;
             slot.bad.clear();
-            (slot.interrupted, slot.excused) = (None, None);
+            (slot.interrupted, slot.arrived, slot.excused) = (None, None, None);
             Ok((slot, vec![]))
         }
         (life, happening) => Err(Misplaced {
@@ -480,7 +494,7 @@ fn commit(mut slot: Slot) -> (Slot, Vec<Action>) {
     let Some(attempt) = slot.attempt.clone() else {
         return end(slot, Outcome::Committed, None, vec![Action::Report]);
     };
-    slot.interrupted = None;
+    (slot.interrupted, slot.arrived) = (None, None);
     match attempt.cause {
         Cause::Order => {
             slot.previous = attempt.from;

@@ -166,6 +166,7 @@ fn whole() -> Generation {
         }],
         held: false,
         interrupted: Some((id(), 1)),
+        arrived: Some((id(), 7)),
         excused: Some((id(), 1)),
     };
     let named = lives.into_iter().map(|life| {

@@ -188,6 +188,13 @@ impl Unit {
             self.teller = Some(self.new_teller(&attempt));
         }
         self.settle_data().await;
+        if let Some(attempt) = &self.slot.attempt
+            && self.slot.life == Life::Preparing
+        {
+            let (store, digest) = (&self.hub.store, &attempt.to.digest);
+            let bytes = store.has(digest).unwrap_or_else(|| store.arrived(digest));
+            self.happen(Happening::Arrived { bytes }).await?;
+        }
         if let Some(first) = self.awoken().await {
             self.happen(first).await?;
         }

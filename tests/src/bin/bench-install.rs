@@ -22,6 +22,10 @@ use protocol::Outcome;
 const CARRIED: usize = 100_000_000;
 /// The device's own goal, whatever is installed.
 const MEMORY_GOAL: f64 = 15.0;
+/// How closely the places of the breaks are met.
+const LOOK: Duration = Duration::from_micros(200);
+/// A link that carries nothing for so long has nothing to carry.
+const STANDS: Duration = Duration::from_secs(120);
 /// Waits that are ordinary elsewhere are for so many times the bytes here.
 const PATIENCES: u32 = 30;
 
@@ -119,13 +123,7 @@ async fn broken_link(options: &Options, kills: bool) -> Result<Vec<Figure>> {
     for place in places {
         // Each break costs what is sent again: places are counted from the bytes that have crossed by then.
         let wanted = start + place;
-        loop {
-            let carried = proxy.carried_down();
-            if carried >= wanted || carried >= start + length {
-                break;
-            }
-            tokio::time::sleep(Duration::from_micros(200)).await;
-        }
+        reached(&proxy, wanted).await?;
         if proxy.carried_down() >= start + length {
             break;
         }
@@ -157,6 +155,23 @@ async fn broken_link(options: &Options, kills: bool) -> Result<Vec<Figure>> {
         "%",
         Some(1.0),
     )])
+}
+
+/// Until the link has carried so many bytes.
+async fn reached(proxy: &Proxy, bytes: u64) -> Result<()> {
+    let (mut newest, mut since) = (0, Instant::now());
+    while proxy.carried_down() < bytes {
+        let carried = proxy.carried_down();
+        if carried > newest {
+            (newest, since) = (carried, Instant::now());
+        }
+        anyhow::ensure!(
+            since.elapsed() < STANDS,
+            "the link stands still at {newest} bytes, {bytes} were awaited"
+        );
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(())
 }
 
 /// The most that each program had in memory.
@@ -244,9 +259,7 @@ async fn large_file(options: &Options) -> Result<Vec<Figure>> {
     let published: Published = site.publish(&path, &[]).await.ok().json();
     // Of 6 GiB behind the fourth.
     let behind = options.file / 12 * 8 + options.file / 100;
-    while proxy.carried_down() < behind {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    reached(&proxy, behind).await?;
     proxy.cut();
     let (outcome, reason) = steps.outcome("north", published.update).await;
     anyhow::ensure!(outcome == Outcome::Committed, "{outcome:?}: {reason:?}");
