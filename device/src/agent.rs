@@ -120,13 +120,20 @@ pub(crate) fn hold(layout: &Layout) -> anyhow::Result<File> {
     // The folder itself is locked: a disk that is full has no room for another file.
     let folder = File::open(&dir)
         .with_context(|| format!("cannot open {}: is a device enrolled there?", dir.display()))?;
-    match folder.try_lock() {
-        Ok(()) => Ok(folder),
-        Err(TryLockError::WouldBlock) => {
-            bail!("another agent runs in {}: stop it first", layout.root().display())
+    locked(folder, layout)
+}
+
+/// The file, locked by nobody else.
+fn locked(file: File, layout: &Layout) -> anyhow::Result<File> {
+    // Of an agent that was killed the lock goes last, a moment after all that one can see of it.
+    for _ in 0..LOCK_TRIES {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::Error(error)) => return Err(error).context("cannot lock the device's folder"),
         }
-        Err(TryLockError::Error(error)) => Err(error).context("cannot lock the device's folder"),
     }
+    bail!("another agent runs in {}: stop it first", layout.root().display())
 }
 
 /// One agent per folder: two would start everything twice.
@@ -142,16 +149,7 @@ pub(crate) fn lock(world: &World, layout: &Layout) -> anyhow::Result<File> {
         .or_else(|_| File::open(&path))
         .with_context(|| format!("cannot open {}: is a device enrolled there?", path.display()));
     created?;
-    let file = file?;
-    // Of an agent that was killed the lock goes last, a moment after all that one can see of it.
-    for _ in 0..LOCK_TRIES {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
-            Err(TryLockError::Error(error)) => return Err(error).context("cannot lock the device's folder"),
-        }
-    }
-    bail!("another agent runs in {}: stop it first", layout.root().display())
+    locked(file?, layout)
 }
 
 type Progress = tokio::sync::mpsc::Receiver<protocol::Event>;
