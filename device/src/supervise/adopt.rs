@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use durable::{Files, Record};
 use release::Component;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 use tuf::Digest;
@@ -111,7 +111,8 @@ pub(crate) fn marked(mark: &str) -> HashSet<i32> {
     strays(mark, None)
 }
 
-/// The groups of the processes that carry the mark, `spare` and its own aside.
+/// The groups of the processes that carry the mark, `spare` and its own aside; those in a group of another user are ended
+/// at once, by themselves.
 fn strays(mark: &str, spare: Option<i32>) -> HashSet<i32> {
     let mut groups = HashSet::new();
     for pid in processes() {
@@ -119,6 +120,13 @@ fn strays(mark: &str, spare: Option<i32>) -> HashSet<i32> {
             continue;
         };
         if has_mark(pid, mark) && !spare.is_some_and(|spare| descends(pid, spare)) {
+            if is_anothers(found.group, pid, mark) {
+                tracing::warn!(target: "drover", pid, group = found.group, "a process that a program left behind is in a group of another user: it is ended alone");
+                if let Some(pid) = Pid::from_raw(pid) {
+                    kill_process(pid, Signal::KILL).ok();
+                }
+                continue;
+            }
             tracing::info!(target: "drover", pid, "ending a process that a program left behind");
             groups.insert(found.group);
         }
@@ -130,6 +138,20 @@ fn strays(mark: &str, spare: Option<i32>) -> HashSet<i32> {
     // A group whose leader is in another namespace has no number here, and 0 would be the agent's own.
     groups.remove(&0);
     groups
+}
+
+/// Whether the group is of another user and not of this component: any process may join a group of its session, and must not
+/// bring the agent to end it.
+fn is_anothers(group: i32, pid: i32, mark: &str) -> bool {
+    let leader = user(group);
+    group != pid && leader.is_some() && leader != user(pid) && !has_mark(group, mark)
+}
+
+/// The real user of a process; the owner of its files in /proc is root for whoever wants it (prctl(2), `PR_SET_DUMPABLE`).
+fn user(pid: i32) -> Option<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    line.split_whitespace().next()?.parse().ok()
 }
 
 /// Whether `ancestor` started this process, or started what started it.
@@ -144,4 +166,42 @@ fn has_mark(pid: i32, mark: &str) -> bool {
             .split(|byte| *byte == 0)
             .any(|entry| entry == mark.as_bytes())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_of_another_user_is_left_alone_whoever_joins_it() {
+        use std::os::unix::process::CommandExt;
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let start = |group: i32, mark: &str, user: u32| {
+            let mut command = std::process::Command::new("sleep");
+            command.arg("1000").process_group(group).uid(user).gid(user);
+            command.env_clear().env("PATH", "/usr/bin:/bin");
+            if !mark.is_empty() {
+                command.env(MARK, mark);
+            }
+            command.spawn().unwrap()
+        };
+        let id = |child: &std::process::Child| i32::try_from(child.id()).unwrap();
+        let victim = start(0, "", 0);
+        let mut stray = start(id(&victim), "/joins", 65_534);
+        let own = start(id(&victim), "/own", 0);
+        let groups = [
+            strays("DROVER_DATA=/joins", None),
+            strays("DROVER_DATA=/own", None),
+        ];
+        let ids = HashSet::from([id(&victim)]);
+        let alone = stray.wait().unwrap();
+        for mut child in [victim, own] {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        assert_eq!(groups, [HashSet::new(), ids]);
+        assert!(!alone.success(), "ended by itself");
+    }
 }
