@@ -17,6 +17,10 @@ mod busy;
 mod crash;
 #[path = "it/crash_state.rs"]
 mod crash_state;
+#[path = "it/cut.rs"]
+mod cut;
+#[path = "it/disk.rs"]
+mod disk;
 #[path = "it/floor.rs"]
 mod floor;
 #[path = "it/flow.rs"]

@@ -1,8 +1,6 @@
 //! A slow disk under a download: the agent goes on looking after everything else.
 
-use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -11,23 +9,15 @@ use device::agent::Agent;
 use device::limits::WRITE_PIECE;
 use device::world::World;
 use device::writer::{Writer, begin};
-use durable::{Disk, Files, RealDisk, Store};
+use durable::{Files, Store};
 use protocol::Outcome;
 use protocol::control::{DeviceRequest, DeviceStatus, InstallEntry};
 use release::Release;
 use tuf::Digest;
 
+use crate::disk::{Ear, Heard, Op};
 use crate::repository::{good, script};
 use crate::site::{Site, wait_for};
-
-/// What a download does with its part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Op {
-    /// At the end of taking up what an earlier try left, in the same piece of work as the hashing.
-    Reserve,
-    Write,
-    Flush,
-}
 
 /// A disk on which one operation on a part does not return before the test lets it.
 #[derive(Debug)]
@@ -54,25 +44,6 @@ impl Gate {
         })
     }
 
-    fn pass(&self, op: Op, file: &File) {
-        let path = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap();
-        if op != self.holds || path.extension().is_none_or(|end| end != "part") {
-            return;
-        }
-        let mut state = self.state.lock().unwrap();
-        state.reached = true;
-        // Not a wait for anything that happens: without it a failure would hang.
-        let patience = Duration::from_secs(20);
-        let (mut state, waited) = self
-            .changed
-            .wait_timeout_while(state, patience, |state| !state.open)
-            .unwrap();
-        if waited.timed_out() {
-            state.open = true;
-            state.gave_up = true;
-        }
-    }
-
     fn is_reached(&self) -> bool {
         self.state.lock().unwrap().reached
     }
@@ -86,70 +57,24 @@ impl Gate {
     }
 }
 
-impl Disk for Gate {
-    fn create_new(&self, path: &Path, mode: u32) -> io::Result<File> {
-        RealDisk.create_new(path, mode)
-    }
-    fn open_write(&self, path: &Path) -> io::Result<File> {
-        RealDisk.open_write(path)
-    }
-    fn open_append(&self, path: &Path, mode: u32) -> io::Result<File> {
-        RealDisk.open_append(path, mode)
-    }
-    fn open_read(&self, path: &Path) -> io::Result<File> {
-        RealDisk.open_read(path)
-    }
-    fn write(&self, file: &File, bytes: &[u8]) -> io::Result<usize> {
-        self.pass(Op::Write, file);
-        RealDisk.write(file, bytes)
-    }
-    fn truncate(&self, file: &File, length: u64) -> io::Result<()> {
-        RealDisk.truncate(file, length)
-    }
-    fn reserve(&self, file: &File, length: u64) -> io::Result<()> {
-        self.pass(Op::Reserve, file);
-        RealDisk.reserve(file, length)
-    }
-    fn set_mode(&self, file: &File, mode: u32) -> io::Result<()> {
-        RealDisk.set_mode(file, mode)
-    }
-    fn sync_file(&self, file: &File) -> io::Result<()> {
-        self.pass(Op::Flush, file);
-        RealDisk.sync_file(file)
-    }
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        RealDisk.sync_dir(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        RealDisk.rename(from, to)
-    }
-    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        RealDisk.link(from, to)
-    }
-    fn share_blocks(&self, to: &File, from: &File) -> io::Result<()> {
-        RealDisk.share_blocks(to, from)
-    }
-
-    fn symlink(&self, target: &Path, path: &Path) -> io::Result<()> {
-        RealDisk.symlink(target, path)
-    }
-
-    fn set_owner(&self, path: &Path, user: u32, group: u32) -> io::Result<()> {
-        RealDisk.set_owner(path, user, group)
-    }
-
-    fn set_times(&self, path: &Path, times: &rustix::fs::Timestamps) -> io::Result<()> {
-        RealDisk.set_times(path, times)
-    }
-
-    fn create_dir(&self, path: &Path, mode: u32) -> io::Result<()> {
-        RealDisk.create_dir(path, mode)
-    }
-    fn remove_file(&self, path: &Path) -> io::Result<()> {
-        RealDisk.remove_file(path)
-    }
-    fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        RealDisk.remove_dir(path)
+impl Ear for Gate {
+    fn hear(&self, op: Op, path: &Path) -> io::Result<()> {
+        if op != self.holds || path.extension().is_none_or(|end| end != "part") {
+            return Ok(());
+        }
+        let mut state = self.state.lock().unwrap();
+        state.reached = true;
+        // Not a wait for anything that happens: without it a failure would hang.
+        let patience = Duration::from_secs(20);
+        let (mut state, waited) = self
+            .changed
+            .wait_timeout_while(state, patience, |state| !state.open)
+            .unwrap();
+        if waited.timed_out() {
+            state.open = true;
+            state.gave_up = true;
+        }
+        Ok(())
     }
 }
 
@@ -158,7 +83,7 @@ async fn agent_behind(site: &Site, gate: &Arc<Gate>) -> Agent {
     let (agent, _) = site.with_first_version().await;
     agent.cut_off().await;
     let world = World {
-        files: Files::on(gate.clone()),
+        files: Files::on(Arc::new(Heard(gate.clone()))),
         ..World::system()
     };
     let agent = site.agent_in(world).await;
@@ -227,7 +152,7 @@ async fn a_disk_that_takes_nothing_leaves_no_room_for_more() {
     const PIECE: usize = 64 << 10;
     let dir = tempfile::tempdir().unwrap();
     let gate = Gate::holding(Op::Write);
-    let store = Store::open_on(Files::on(gate.clone()), dir.path()).unwrap();
+    let store = Store::open_on(Files::on(Arc::new(Heard(gate.clone()))), dir.path()).unwrap();
     let whole = vec![b'#'; 4 << 20];
     let incoming = begin(&store, Digest::of(&whole), whole.len() as u64)
         .await

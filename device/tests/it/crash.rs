@@ -1,32 +1,17 @@
 //! The agent cut off at every point of an install and at failing disk operations, then started again.
 
 use std::sync::Arc;
-use std::sync::Mutex;
 
-use device::world::{Cut, Point, World};
+use device::world::World;
 use durable::Files;
 use durable::faulty::{Fault, Faulty};
 use protocol::Outcome;
-use protocol::control::{DeviceEvent, DeviceRequest};
+use protocol::control::DeviceRequest;
 use release::Release;
 
+use crate::cut::{Doomed, OnBadDisk};
 use crate::repository::{good, script, sick};
-use crate::site::{Site, wait_for};
-
-/// Ends the agent at the n-th point it passes, once.
-#[derive(Debug)]
-struct CutAt {
-    at: usize,
-    passed: Mutex<Vec<Point>>,
-}
-
-impl Cut for CutAt {
-    fn ends_at(&self, point: Point) -> bool {
-        let mut passed = self.passed.lock().unwrap();
-        passed.push(point);
-        passed.len() == self.at
-    }
-}
+use crate::site::{Site, rest, wait_for};
 
 /// What a round of updates needs to know of the round before.
 struct Rounds {
@@ -75,11 +60,7 @@ impl Rounds {
             (self.site.data("running") == version && self.site.running().len() == 1).then_some(())
         })
         .await;
-        wait_for("rest", || {
-            let slot = agent.hub.generation.slot(&crate::site::component());
-            (slot.life == device::machine::Life::Idle).then_some(())
-        })
-        .await;
+        rest(&agent).await;
         agent.cut_off().await;
     }
 }
@@ -87,25 +68,9 @@ impl Rounds {
 async fn cut_everywhere(is_good: bool) -> usize {
     let mut rounds = Rounds::new().await;
     for at in 1.. {
-        let cut = Arc::new(CutAt {
-            at,
-            passed: Mutex::default(),
-        });
-        let world = World {
-            cut: cut.clone(),
-            ..World::system()
-        };
-        let agent = rounds.site.agent_in(world).await;
+        let doomed = Doomed::start(&rounds.site, at).await;
         let release = rounds.publish(is_good);
-        let was_cut = tokio::select! {
-            _ = agent.until_cut() => true,
-            _ = rounds.site.ended(&release), if !cut.passed.lock().unwrap().iter().any(|_| false) => {
-                // The report may overtake the last points.
-                tokio::time::timeout(std::time::Duration::from_millis(300), agent.until_cut()).await.is_ok()
-            }
-        };
-        agent.cut_off().await;
-        let what = format!("cut at {:?}", cut.passed.lock().unwrap().last());
+        let (was_cut, what) = doomed.ends(&rounds.site, &release).await;
         if at % 2 == 0 {
             rounds.site.end_programs();
         }
@@ -134,33 +99,10 @@ async fn fail_disk(fault: Fault, stride: u64) -> u64 {
     let mut rounds = Rounds::new().await;
     for round in 0.. {
         let at = 1 + round * stride;
-        let disk = Arc::new(Faulty::new(fault, at));
-        let world = World {
-            files: Files::on(disk.clone()),
-            ..World::system()
-        };
-        // A disk that fails at once keeps the agent from starting; its program is not touched.
-        let agent = rounds.site.try_agent_in(world).await.ok();
+        let agent = OnBadDisk::start(&rounds.site, fault, at).await;
         let release = rounds.publish(true);
-        let update = release.update_id.parse().unwrap();
         let killed = matches!(fault, Fault::Killed | Fault::KilledAfter);
-        if let Some(agent) = agent {
-            wait_for("an end", || {
-                if killed && disk.fired() {
-                    return Some(());
-                }
-                let (events, _) = agent.hub.bus.watch();
-                events
-                    .iter()
-                    .any(|line| match line {
-                        DeviceEvent::Step(e) => e.update == update && e.step.outcome().is_some(),
-                        DeviceEvent::Message(_) => false,
-                    })
-                    .then_some(())
-            })
-            .await;
-            agent.cut_off().await;
-        }
+        let has_failed = agent.ends(&release).await;
         let what = format!("{fault:?} at operation {at}");
         // Whatever failed, something runs: the old version or the new one.
         wait_for(&format!("one program, {what}"), || {
@@ -169,7 +111,7 @@ async fn fail_disk(fault: Fault, stride: u64) -> u64 {
         .await;
         rounds.site.manager.reports.lock().unwrap().clear();
         finish(&mut rounds, &release, &what).await;
-        if !disk.fired() {
+        if !has_failed {
             return at;
         }
     }

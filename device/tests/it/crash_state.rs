@@ -2,33 +2,17 @@
 //! schema of the version that runs, at every rest.
 
 use std::fs;
-use std::sync::{Arc, Mutex};
 
 use control::Client;
 use device::agent::Agent;
 use device::machine::{Life, Slot};
-use device::world::{Cut, Point, World};
-use durable::Files;
-use durable::faulty::{Fault, Faulty};
+use durable::faulty::Fault;
 use protocol::control::DeviceRequest;
 use release::Release;
 
+use crate::cut::{Doomed, OnBadDisk};
 use crate::site::{Site, component, wait_for};
 use crate::state::packed;
-
-#[derive(Debug)]
-struct CutAt {
-    at: usize,
-    passed: Mutex<usize>,
-}
-
-impl Cut for CutAt {
-    fn ends_at(&self, _point: Point) -> bool {
-        let mut passed = self.passed.lock().unwrap();
-        *passed += 1;
-        *passed == self.at
-    }
-}
 
 /// Refuses data of another schema than its own, and is well only with its own. Only the very first start makes some.
 fn program(schema: u64, is_good: bool) -> Vec<u8> {
@@ -161,29 +145,13 @@ impl BadOf for Slot {
 async fn cut_everywhere(is_good: bool) -> usize {
     let mut rounds = Rounds::new().await;
     for at in 1.. {
-        let cut = Arc::new(CutAt {
-            at,
-            passed: Mutex::default(),
-        });
-        let world = World {
-            cut: cut.clone(),
-            ..World::system()
-        };
-        let agent = rounds.site.agent_in(world).await;
+        let doomed = Doomed::start(&rounds.site, at).await;
         let release = rounds.publish(is_good);
-        let was_cut = tokio::select! {
-            _ = agent.until_cut() => true,
-            _ = rounds.site.ended(&release) => {
-                tokio::time::timeout(std::time::Duration::from_millis(300), agent.until_cut()).await.is_ok()
-            }
-        };
-        agent.cut_off().await;
+        let (was_cut, what) = doomed.ends(&rounds.site, &release).await;
         if at % 2 == 0 {
             rounds.site.end_programs();
         }
-        rounds
-            .finish(&release, is_good, &format!("cut at point {at}"))
-            .await;
+        rounds.finish(&release, is_good, &what).await;
         if !was_cut {
             return at;
         }
@@ -208,32 +176,9 @@ async fn fail_disk(fault: Fault, stride: u64, is_good: bool) -> u64 {
     let mut rounds = Rounds::new().await;
     for round in 0.. {
         let at = 1 + round * stride;
-        let disk = Arc::new(Faulty::new(fault, at));
-        let world = World {
-            files: Files::on(disk.clone()),
-            ..World::system()
-        };
-        let agent = rounds.site.try_agent_in(world).await.ok();
+        let agent = OnBadDisk::start(&rounds.site, fault, at).await;
         let release = rounds.publish(is_good);
-        let update = release.update_id.parse().unwrap();
-        let killed = matches!(fault, Fault::Killed | Fault::KilledAfter);
-        if let Some(agent) = agent {
-            wait_for("an end", || {
-                if killed && disk.fired() {
-                    return Some(());
-                }
-                let (events, _) = agent.hub.bus.watch();
-                let ended = |line: &protocol::control::DeviceEvent| match line {
-                    protocol::control::DeviceEvent::Step(event) => {
-                        event.update == update && event.step.outcome().is_some()
-                    }
-                    protocol::control::DeviceEvent::Message(_) => false,
-                };
-                events.iter().any(ended).then_some(())
-            })
-            .await;
-            agent.cut_off().await;
-        }
+        let has_failed = agent.ends(&release).await;
         let what = format!("{fault:?} at operation {at}, good: {is_good}");
         if round % 2 == 0 {
             rounds.site.end_programs();
@@ -241,7 +186,7 @@ async fn fail_disk(fault: Fault, stride: u64, is_good: bool) -> u64 {
         rounds.is_not_mixed(&what);
         rounds.site.manager.reports.lock().unwrap().clear();
         rounds.finish(&release, is_good, &what).await;
-        if !disk.fired() {
+        if !has_failed {
             return at;
         }
     }

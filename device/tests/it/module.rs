@@ -3,15 +3,14 @@
 use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
 
-use device::world::{Cut, Point, World};
 use protocol::Outcome;
 use protocol::control::DeviceRequest;
 use release::{Form, Release};
 
+use crate::cut::Doomed;
 use crate::repository::script;
-use crate::site::{Site, component, wait_for};
+use crate::site::{Site, component, rest, wait_for};
 
 /// A module that writes `installed`, keeps what was there, and can give it back. What is put in `$D/on/STATE` is run
 /// in that state first; `$D` is its own folder.
@@ -576,21 +575,6 @@ async fn a_roll_back_by_hand_lets_the_module_install_the_version_before() {
     agent.stop().await;
 }
 
-/// Ends the agent at the n-th point it passes, once.
-#[derive(Debug)]
-struct CutAt {
-    at: usize,
-    passed: Mutex<Vec<Point>>,
-}
-
-impl Cut for CutAt {
-    fn ends_at(&self, point: Point) -> bool {
-        let mut passed = self.passed.lock().unwrap();
-        passed.push(point);
-        passed.len() == self.at
-    }
-}
-
 /// Between every two steps of the life: a good module ends committed or undone, a bad one undone, and what is
 /// installed is always what the device says.
 async fn cut_everywhere(is_good: bool) -> usize {
@@ -605,32 +589,12 @@ async fn cut_everywhere(is_good: bool) -> usize {
         bench.on("ArtifactCommit", "exit 7\n");
     }
     for at in 1.. {
-        let cut = Arc::new(CutAt {
-            at,
-            passed: Mutex::default(),
-        });
-        let world = World {
-            cut: cut.clone(),
-            ..World::system()
-        };
-        let agent = bench.site.agent_in(world).await;
+        let doomed = Doomed::start(&bench.site, at).await;
         let release = bench.publish(Some(&current));
-        let was_cut = tokio::select! {
-            _ = agent.until_cut() => true,
-            _ = bench.site.ended(&release) => {
-                // The report may overtake the last points.
-                tokio::time::timeout(std::time::Duration::from_millis(300), agent.until_cut()).await.is_ok()
-            }
-        };
-        agent.cut_off().await;
-        let what = format!("cut at {:?}", cut.passed.lock().unwrap().last());
+        let (was_cut, what) = doomed.ends(&bench.site, &release).await;
         let agent = bench.site.agent().await;
         let report = bench.site.ended(&release).await;
-        wait_for("rest", || {
-            let slot = agent.hub.generation.slot(&component());
-            (slot.life == device::machine::Life::Idle).then_some(())
-        })
-        .await;
+        rest(&agent).await;
         match report.outcome {
             Some(Outcome::Committed) if is_good => current = release.version.to_string(),
             Some(Outcome::RolledBack) => {}

@@ -3,18 +3,18 @@
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 
 use device::launcher::slots::{SlotRecord, Slots};
 use device::launcher::{Place, Starter};
 use device::machine::Life;
-use device::world::{Cut, Point, World};
+use device::world::{Point, World};
 use durable::Files;
 use protocol::Outcome;
 use release::{Kind, Release};
 use rustix::process::{Pid, Signal, kill_process};
 use tuf::Digest;
 
+use crate::cut::CutOnce;
 use crate::repository::{good, script};
 use crate::site::{Site, marked, wait_for};
 
@@ -380,16 +380,6 @@ async fn a_device_has_one_agent_and_only_a_run_replaces_it() {
     site.end_programs();
 }
 
-/// Ends the agent at one point of its life.
-#[derive(Debug)]
-struct CutAt(Point);
-
-impl Cut for CutAt {
-    fn ends_at(&self, point: Point) -> bool {
-        point == self.0
-    }
-}
-
 #[tokio::test]
 async fn the_old_agent_may_be_cut_at_every_point_before_it_gives_its_place_up() {
     let site = Site::new().await;
@@ -406,7 +396,7 @@ async fn the_old_agent_may_be_cut_at_every_point_before_it_gives_its_place_up() 
     for (number, point) in points.into_iter().enumerate() {
         let counter = number as u64 + 2;
         let world = World {
-            cut: Arc::new(CutAt(point)),
+            cut: CutOnce::at(point),
             place: Place {
                 slot: current(&site),
                 starter: Starter::Itself,

@@ -291,11 +291,7 @@ impl Site {
         self.publish(&first, &crate::repository::good("1.0.0"), None);
         self.ends_with(&first, Outcome::Committed).await;
         // The report is here before its end is written down there.
-        wait_for("rest", || {
-            let slot = agent.hub.generation.slot(&component());
-            (slot.life == device::machine::Life::Idle).then_some(())
-        })
-        .await;
+        rest(&agent).await;
         (agent, first)
     }
 
@@ -357,6 +353,15 @@ pub fn marked(data: &Path) -> Vec<i32> {
         }
     }
     groups.into_iter().collect()
+}
+
+/// Waits until nothing is under way.
+pub async fn rest(agent: &Agent) {
+    wait_for("rest", || {
+        let slot = agent.hub.generation.slot(&component());
+        (slot.life == device::machine::Life::Idle).then_some(())
+    })
+    .await;
 }
 
 /// Waits, at most 30 seconds, until something is there.

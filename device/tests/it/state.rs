@@ -6,14 +6,13 @@ use std::path::{Path, PathBuf};
 
 use control::Client;
 use device::agent::Agent;
-use device::machine::Life;
 use protocol::Outcome;
 use protocol::control::DeviceRequest;
 use release::{Form, Manifest, Release, State};
 use tuf::UnixTime;
 
 use crate::repository::{good, script, sick};
-use crate::site::{Site, component, wait_for};
+use crate::site::{Site, component, rest, wait_for};
 
 /// What the second version's own program makes of the first one's data: it doubles every number.
 pub const DOUBLE: &str = "#!/usr/bin/env python3
@@ -148,16 +147,14 @@ async fn with_book(site: &Site) -> Agent {
     agent
 }
 
-async fn rest(agent: &Agent) {
-    wait_for("rest", || {
-        let slot = agent.hub.generation.slot(&component());
-        (slot.life == Life::Idle).then_some(())
-    })
-    .await;
-}
-
 fn kept(site: &Site) -> bool {
     site.layout().kept_data(&component()).exists()
+}
+
+/// At rest nothing is kept of what was saved.
+async fn nothing_is_kept(site: &Site, agent: &Agent) {
+    rest(agent).await;
+    wait_for("what was kept to go", || (!kept(site)).then_some(())).await;
 }
 
 async fn runs(site: &Site, version: &str) {
@@ -183,8 +180,7 @@ async fn a_new_schema_is_transformed_on_a_copy_and_what_was_kept_goes_with_the_c
         Path::new("/etc/passwd")
     );
     assert!(!book(&site).join("pipe").exists(), "pipes are not data");
-    rest(&agent).await;
-    wait_for("what was kept to go", || (!kept(&site)).then_some(())).await;
+    nothing_is_kept(&site, &agent).await;
     let log = fs::read_to_string(site.layout().output_of(&component())).unwrap();
     assert!(log.contains("doubled"), "{log}");
 
@@ -217,8 +213,7 @@ async fn a_version_that_fails_with_its_own_data_leaves_the_old_ones_as_they_were
         before,
         "the same files, not copies of them"
     );
-    rest(&agent).await;
-    wait_for("what was kept to go", || (!kept(&site)).then_some(())).await;
+    nothing_is_kept(&site, &agent).await;
     agent.stop().await;
 }
 

@@ -1,17 +1,16 @@
 //! A person who does not want the new version while it still proves itself.
 
-use std::sync::{Arc, Mutex};
-
 use control::{Client, Error};
 use device::agent::Agent;
-use device::world::{Cut, Point, World};
+use device::world::{Point, World};
 use protocol::control::{DeviceRequest, DeviceStatus};
 use protocol::device::Activity;
 use protocol::{Outcome, Step};
 use release::Release;
 
+use crate::cut::CutOnce;
 use crate::repository::{good, script};
-use crate::site::{Site, component, wait_for};
+use crate::site::{Site, component, rest, wait_for};
 
 /// Seconds that nobody waits for here.
 const LONG: u32 = 3600;
@@ -63,11 +62,7 @@ async fn is_taken_back(site: &Site, agent: &Agent, release: &Release) {
         (site.data("running") == "1.0.0" && site.running().len() == 1).then_some(())
     })
     .await;
-    wait_for("rest", || {
-        let slot = agent.hub.generation.slot(&component());
-        (slot.life == device::machine::Life::Idle).then_some(())
-    })
-    .await;
+    rest(agent).await;
     let status = status(site).await;
     assert!(status.components[0].held);
     assert_eq!(status.components[0].activity, Activity::Running);
@@ -191,24 +186,13 @@ async fn a_roll_back_that_comes_too_late_does_not_go_one_version_further() {
     agent.stop().await;
 }
 
-/// Ends the agent at one point, once.
-#[derive(Debug)]
-struct CutOnce(Mutex<Option<Point>>);
-
-impl Cut for CutOnce {
-    fn ends_at(&self, point: Point) -> bool {
-        let mut at = self.0.lock().unwrap();
-        at.take_if(|at| *at == point).is_some()
-    }
-}
-
 /// Rolls back by hand on probation and ends the agent at `point`; the next agent has to go on from there.
 async fn cut_at(point: Point) -> (Site, Agent, Release) {
     let site = Site::new().await;
     let (agent, _) = site.with_first_version().await;
     agent.cut_off().await;
     let world = World {
-        cut: Arc::new(CutOnce(Mutex::new(Some(point)))),
+        cut: CutOnce::at(point),
         ..World::system()
     };
     let agent = site.agent_in(world).await;

@@ -1,14 +1,14 @@
 //! What the device does not believe, and that it runs on meanwhile.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex};
 
-use device::world::{Cut, Point, World};
+use device::world::{Point, World};
 use durable::TrustStore;
 use protocol::{Outcome, Step};
 use release::{Arch, Withdrawn};
 use tuf::{Digest, Ed25519Signer};
 
+use crate::cut::CutOnce;
 use crate::repository::{good, now, script};
 use crate::site::{Site, component, wait_for};
 
@@ -207,25 +207,15 @@ async fn a_withdrawn_release_is_refused() {
     agent.stop().await;
 }
 
-#[derive(Debug)]
-struct CutOnce(Mutex<Option<Point>>);
-
-impl Cut for CutOnce {
-    fn ends_at(&self, point: Point) -> bool {
-        let mut at = self.0.lock().unwrap();
-        at.take_if(|at| *at == point).is_some()
-    }
-}
-
 #[tokio::test]
 async fn a_release_withdrawn_while_it_is_staged_is_dropped() {
     let site = Site::new().await;
     let (agent, _) = site.with_first_version().await;
     agent.cut_off().await;
-    let cut = CutOnce(Mutex::new(Some(Point::AfterWriting("staged"))));
+    let cut = CutOnce::at(Point::AfterWriting("staged"));
     let agent = site
         .agent_in(World {
-            cut: Arc::new(cut),
+            cut,
             ..World::system()
         })
         .await;
@@ -263,10 +253,10 @@ async fn changed_while_staged(change: impl FnOnce(&Path)) -> String {
     let (agent, _) = site.with_first_version().await;
     let before = site.running();
     agent.cut_off().await;
-    let cut = CutOnce(Mutex::new(Some(Point::AfterWriting("staged"))));
+    let cut = CutOnce::at(Point::AfterWriting("staged"));
     let agent = site
         .agent_in(World {
-            cut: Arc::new(cut),
+            cut,
             ..World::system()
         })
         .await;
