@@ -35,6 +35,7 @@ mod happening;
 mod module;
 mod own;
 mod slot;
+mod tries;
 mod wait;
 
 use protocol::{Event, Outcome, Stamp, UpdateId};
@@ -42,12 +43,13 @@ use release::{Kind, TargetPath, Version};
 use serde::{Deserialize, Serialize};
 use tuf::Digest;
 
-use crate::limits::{MAX_BAD, MAX_EXCUSES, MAX_RESTARTS, MAX_UNDO_REBOOTS, PROGRESS_BYTES};
+use crate::limits::{MAX_BAD, MAX_RESTARTS, MAX_UNDO_REBOOTS};
 pub use data::DataChange;
 pub use happening::{Action, Happening};
 pub use module::{Answers, Phase, Reboot};
 use module::{fail, give_up, resume};
 pub use own::Awake;
+use tries::{cut_off, excuse, get_on};
 pub use wait::{Wait, Word};
 
 /// A release that is, was, or is to be installed.
@@ -274,13 +276,7 @@ pub fn step(mut slot: Slot, happening: Happening) -> Stepped {
         }
         // A download that gets on is not what cuts the agent off, however often the power goes.
         (Life::Preparing, H::Arrived { bytes }) => {
-            let update = slot.attempt.as_ref().map(|attempt| attempt.update);
-            let before = slot.arrived.filter(|(known, _)| Some(*known) == update);
-            let before = before.map_or(0, |(_, bytes)| bytes);
-            if bytes >= before.saturating_add(PROGRESS_BYTES) {
-                slot.interrupted = None;
-                slot.arrived = update.map(|update| (update, bytes));
-            }
+            get_on(&mut slot, bytes);
             Ok((slot, vec![]))
         }
         (Life::Preparing, H::NotPrepared { reason, bad }) => {
@@ -448,36 +444,6 @@ fn with_clean_up(slot: Slot, mut actions: Vec<Action>) -> (Slot, Vec<Action>) {
     (slot, actions)
 }
 
-/// Nothing was touched yet: the order will come again; but not for ever, if preparing it kills the agent.
-fn cut_off(mut slot: Slot) -> (Slot, Vec<Action>) {
-    let Some(update) = slot.attempt.as_ref().map(|attempt| attempt.update) else {
-        slot.life = Life::Idle;
-        return (slot, vec![Action::Start, Action::Collect]);
-    };
-    let before = slot
-        .interrupted
-        .filter(|(known, _)| *known == update)
-        .map_or(0, |(_, count)| count);
-    let count = before.saturating_add(1);
-    slot.interrupted = Some((update, count));
-    if count > MAX_RESTARTS {
-        let reason = format!("the agent was cut off {count} times while preparing this release");
-        remember_bad(&mut slot, &reason);
-        return end(
-            slot,
-            Outcome::Failed,
-            Some(reason),
-            vec![Action::Start, Action::Report],
-        );
-    }
-    if back_to_notified(&mut slot) {
-        return (slot, vec![Action::Start, Action::Recheck]);
-    }
-    slot.life = Life::Idle;
-    slot.attempt = None;
-    (slot, vec![Action::Start])
-}
-
 /// What a person has let in before it was fetched needs no second word: preparing begins anew from there.
 fn back_to_notified(slot: &mut Slot) -> bool {
     let told = slot
@@ -541,23 +507,6 @@ fn give_back(mut slot: Slot) -> (Slot, Vec<Action>) {
         }
     };
     end(slot, outcome, Some(reason), vec![Action::Start, Action::Report])
-}
-
-/// Whether a failure is not held against the release: a few times for one update.
-fn excuse(slot: &mut Slot, reason: &str) -> bool {
-    let Some(attempt) = &mut slot.attempt else {
-        return false;
-    };
-    let before = slot
-        .excused
-        .filter(|(update, _)| *update == attempt.update)
-        .map_or(0, |(_, count)| count);
-    if before >= MAX_EXCUSES {
-        return false;
-    }
-    slot.excused = Some((attempt.update, before + 1));
-    attempt.excuse = Some(reason.to_owned());
-    true
 }
 
 /// Why the version that was tried is remembered as bad, or is not.

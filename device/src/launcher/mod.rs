@@ -28,6 +28,7 @@ use crate::limits::{BACK_OFF_CAP, KILL_WAIT, RESTART_BASE, STABLE_AFTER, STRAYS_
 use crate::random::SystemRandom;
 use crate::supervise::adopt::marked;
 use crate::supervise::launch::MARK;
+use crate::supervise::output::with_words;
 use crate::trust::chain;
 use child::{Child, End, How, Proof, Signals};
 use slots::{Next, Program, SlotRecord, Slots, Trial};
@@ -241,25 +242,20 @@ impl Launcher<'_> {
     }
 
     fn trial_ended(&mut self, mut trial: Trial, end: &End) -> Then {
-        let words = if end.words.is_empty() {
-            String::new()
-        } else {
-            format!("; its last output: {}", end.words)
-        };
+        let said = |how: String| with_words(&how, &end.words);
         match end.how {
             How::Code(code) if end.asked => Then::End(code),
             How::Signal(signal) if end.asked => Then::End(ended_by(signal)),
             How::Late => {
                 let seconds = trial.start_seconds;
-                let why = format!(
-                    "it had not taken over within {seconds} s of its start, or did not decide in time whether it is \
-                     well{words}"
-                );
+                let why = said(format!(
+                    "it had not taken over within {seconds} s of its start, or did not decide in time whether it is well"
+                ));
                 self.give_up(&trial, &why)
             }
-            How::Code(code) => self.give_up(&trial, &format!("it ended with code {code} on trial{words}")),
+            How::Code(code) => self.give_up(&trial, &said(format!("it ended with code {code} on trial"))),
             How::Signal(signal) => {
-                let how = format!("it was ended by signal {signal} on trial{words}");
+                let how = said(format!("it was ended by signal {signal} on trial"));
                 tracing::warn!(target: "drover", "the new agent: {how}");
                 let program = trial.program.clone();
                 trial.last = Some(how);

@@ -22,7 +22,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::launch::{MARK, passed_on};
-use super::output::{Copier, Mark, Output};
+use super::output::{Copier, Mark, Output, with_words};
 use super::process::{Exit, Process};
 use super::tree::{NEXT, make_pipes, remove_pipes, store_files};
 use crate::limits::{MODULE_ANSWER, MODULE_STOP, OUTPUT_WAIT, PIPE_PAUSE, PIPE_PIECE};
@@ -313,16 +313,8 @@ impl Work {
             }
         };
         copier.done().await;
-        let words = output.last_words(from);
-        let words = if words.is_empty() {
-            String::new()
-        } else {
-            format!("; its last output: {words}")
-        };
-        Err(format!(
-            "{state} of the update module {}: {how}{words}",
-            self.name
-        ))
+        let reason = format!("{state} of the update module {}: {how}", self.name);
+        Err(with_words(&reason, &output.last_words(from)))
     }
 }
 

@@ -178,6 +178,16 @@ pub fn copy(path: &Path) -> io::Result<()> {
     }
 }
 
+/// A reason with what was written last, if anything was.
+#[must_use]
+pub fn with_words(reason: &str, words: &str) -> String {
+    if words.is_empty() {
+        reason.to_owned()
+    } else {
+        format!("{reason}; its last output: {words}")
+    }
+}
+
 /// The last few lines of some output, fit for a reason.
 #[must_use]
 pub fn quote(bytes: &[u8]) -> String {

@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep};
 
 use super::adopt::end_strays;
 use super::launch::{Launch, Transforming};
-use super::output::Output;
+use super::output::{Output, with_words};
 use super::process::{Exit, Process};
 use crate::limits::{KILL_WAIT, TRANSFORM_LOOK};
 
@@ -69,12 +69,7 @@ impl Transformation<'_> {
         end_strays(self.what.data, None, KILL_WAIT).await;
         copier.done().await;
         ended.map_err(|failure| {
-            let words = self.output.last_words(from);
-            let reason = if words.is_empty() {
-                failure.reason
-            } else {
-                format!("{}; its last output: {words}", failure.reason)
-            };
+            let reason = with_words(&failure.reason, &self.output.last_words(from));
             NotTransformed { reason, ..failure }
         })
     }

@@ -17,7 +17,7 @@ use crate::supervise::adopt::{self, Run, end_strays};
 use crate::supervise::bounds::Bounds;
 use crate::supervise::health::Check;
 use crate::supervise::launch::Launch;
-use crate::supervise::output::{Copier, Mark, Output};
+use crate::supervise::output::{Copier, Mark, Output, with_words};
 use crate::supervise::process::{Exit, Process};
 use crate::trust::chain;
 
@@ -58,12 +58,7 @@ impl Program {
         if !self.process.is_alive() {
             self.output_done().await;
         }
-        let words = self.output.last_words(self.output_from);
-        if words.is_empty() {
-            reason.to_owned()
-        } else {
-            format!("{reason}; its last output: {words}")
-        }
+        with_words(reason, &self.output.last_words(self.output_from))
     }
 }
 

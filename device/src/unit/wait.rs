@@ -19,6 +19,7 @@ use crate::hub::Hub;
 use crate::limits::{MAX_CONDITION, MAX_WAIT_STEPS, WAIT_GAP, WAIT_LOOK, WAIT_MARK, WAIT_TELL};
 use crate::machine::{Attempt, Happening, Life, Wait, Word};
 use crate::sensors;
+use crate::settings::Site;
 use crate::trust::{Found, chain};
 use crate::world::CutOff;
 
@@ -45,13 +46,7 @@ impl Unit {
             return None;
         }
         let facts = self.facts(attempt).await;
-        let asked = Asked {
-            component: &self.component,
-            policy: &found.release.policy,
-            released: found.release.released,
-            site: &site,
-        };
-        let verdict = judge(&asked, &facts);
+        let verdict = judge(&self.asked(found, &site), &facts);
         if let Some(Word::Override(conditions)) = &attempt.word {
             // Given before it was fetched: only now it is known what is overridden.
             let unmet = unmet_of(&verdict).filter(|_| conditions.is_empty());
@@ -62,6 +57,15 @@ impl Unit {
             Verdict::GiveUp(reason) => Some(Happening::GivenUp { reason }),
             Verdict::Wait(unmet) => Some(self.wait_for(attempt, &found.release.policy, &facts, unmet, false)),
             Verdict::Ask(unmet) => Some(self.wait_for(attempt, &found.release.policy, &facts, unmet, true)),
+        }
+    }
+
+    fn asked<'a>(&'a self, found: &'a Found, site: &'a Site) -> Asked<'a> {
+        Asked {
+            component: &self.component,
+            policy: &found.release.policy,
+            released: found.release.released,
+            site,
         }
     }
 
@@ -221,17 +225,11 @@ impl Unit {
         let found = self.hub.trust.look_up(&attempt.to.target).await;
         let found = found.map_err(|fault| problem("not-wanted", chain(&fault)))?;
         let site = self.hub.settings.install.of(&self.component);
-        let asked = Asked {
-            component: &self.component,
-            policy: &found.release.policy,
-            released: found.release.released,
-            site: &site,
-        };
         let facts = Facts {
             told: true,
             ..self.facts(&attempt).await
         };
-        match judge(&asked, &facts) {
+        match judge(&self.asked(&found, &site), &facts) {
             Verdict::Go if overriding && !facts.fetched => Ok(Word::Override(String::new())),
             Verdict::Go => Ok(Word::Go),
             Verdict::GiveUp(reason) => Err(problem("given-up", format!("{what} is not installed: {reason}"))),
