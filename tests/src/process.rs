@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::secrets;
@@ -437,6 +438,25 @@ impl Output {
         assert!(!self.stderr.contains("panicked"), "it panicked:\n{}", self.stderr);
         &self.stderr
     }
+}
+
+/// Runs a script's work to its end, on this thread. Whatever ends it early, what it has started is ended too.
+///
+/// # Errors
+/// Those of the work; it was interrupted or asked to end.
+pub fn to_the_end<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    end_all_on_panic();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            done = work => done,
+            _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
+            _ = terminate.recv() => anyhow::bail!("interrupted"),
+        }
+    })
 }
 
 /// Asks again and again until the answer is the one wanted: for states that no event announces.

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::process::patience;
+use crate::site::{Agent, Site};
 
 /// Bytes read at a time: small, so that a limit is met closely.
 const PIECE: usize = 4096;
@@ -145,6 +146,17 @@ impl Proxy {
     #[must_use]
     pub fn carried_up(&self) -> u64 {
         self.counts.up.load(Ordering::SeqCst)
+    }
+}
+
+impl Site {
+    /// A device that runs, and reaches its manager through a proxy on this port only.
+    pub async fn device_behind(&self, name: &str, port: u16) -> (Agent, Proxy) {
+        let proxy = Proxy::start(self.at(port), self.at(7101)).await;
+        let mut agent = self.enroll(name).await;
+        agent.set("manager", &format!("\"{}\"", proxy.address));
+        agent.start().await;
+        (agent, proxy)
     }
 }
 

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use e2e::eval::{release_package, release_to};
 use e2e::figures::{Figure, machine, mb, median, status_mb, tell};
-use e2e::process::bin;
+use e2e::process::{bin, to_the_end};
 use e2e::{Agent, Program, Site, SiteOptions};
 use protocol::{Latencies, Name, latencies};
 
@@ -32,16 +32,7 @@ struct Options {
 
 fn main() -> Result<()> {
     let options = Options::parse();
-    e2e::process::end_all_on_panic();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let figures = runtime.block_on(async {
-        tokio::select! {
-            figures = measure(&options) => figures,
-            _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
-        }
-    })?;
+    let figures = to_the_end(measure(&options))?;
     tell(&figures, options.json.as_deref())
 }
 

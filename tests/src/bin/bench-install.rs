@@ -13,7 +13,7 @@ use clap::Parser;
 use e2e::draws::Draws;
 use e2e::figures::{Figure, machine, mb, status_mb, tell};
 use e2e::packages::{large_app, put};
-use e2e::process::be_patient;
+use e2e::process::{be_patient, to_the_end};
 use e2e::site::Published;
 use e2e::{Agent, Program, Proxy, Site, SiteOptions};
 use protocol::Outcome;
@@ -52,18 +52,9 @@ struct Options {
 
 fn main() -> Result<ExitCode> {
     let options = Options::parse();
-    e2e::process::end_all_on_panic();
     be_patient(PATIENCES);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
     println!("machine: {}", machine());
-    let figures = runtime.block_on(async {
-        tokio::select! {
-            figures = measure(&options) => figures,
-            _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
-        }
-    })?;
+    let figures = to_the_end(measure(&options))?;
     tell(&figures, options.json.as_deref())?;
     let over = figures.iter().any(Figure::is_over);
     Ok(ExitCode::from(u8::from(over)))
@@ -77,15 +68,6 @@ async fn measure(options: &Options) -> Result<Vec<Figure>> {
     figures.extend(large_package(options).await?);
     figures.extend(large_file(options).await?);
     Ok(figures)
-}
-
-/// A device behind a link that can be broken.
-async fn behind_a_proxy(site: &Site) -> (Agent, Proxy) {
-    let proxy = Proxy::start(site.at(7201), site.at(7101)).await;
-    let mut agent = site.enroll("north").await;
-    agent.set("manager", &format!("\"{}\"", proxy.address));
-    agent.start().await;
-    (agent, proxy)
 }
 
 /// Publishes a release and waits until the device has it; how long it took from the click.
@@ -102,13 +84,10 @@ async fn install(site: &Site, agent: &Agent, path: &Path, more: &[&str]) -> Resu
 async fn broken_link(options: &Options, kills: bool) -> Result<Vec<Figure>> {
     let work = tempfile::tempdir()?;
     let site = Site::running(SiteOptions::default()).await;
-    let (mut agent, proxy) = behind_a_proxy(&site).await;
+    let (mut agent, proxy) = site.device_behind("north", 7201).await;
     let package = large_app(work.path(), "1.0.0", CARRIED);
     // What crosses the link beside the release is measured with a whole transfer to another device.
-    let mut whole = site.enroll("south").await;
-    let beside = Proxy::start(site.at(7202), site.at(7101)).await;
-    whole.set("manager", &format!("\"{}\"", beside.address));
-    whole.start().await;
+    let (mut whole, beside) = site.device_behind("south", 7202).await;
 
     let mut draws = Draws(options.seed);
     let length = u64::try_from(CARRIED)?;
@@ -245,7 +224,7 @@ async fn large_package(options: &Options) -> Result<Vec<Figure>> {
 async fn large_file(options: &Options) -> Result<Vec<Figure>> {
     let work = tempfile::tempdir()?;
     let site = Site::running(SiteOptions::default()).await;
-    let (mut agent, proxy) = behind_a_proxy(&site).await;
+    let (mut agent, proxy) = site.device_behind("north", 7201).await;
     let path = work.path().join("Large_1.0.sh");
     put(&path, b"#!/bin/sh\nexec sleep 100000\n", 0o755);
     let mut file = File::options().append(true).open(&path)?;

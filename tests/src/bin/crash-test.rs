@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use e2e::crash::{Fault, Plan, Row, run};
+use e2e::process::to_the_end;
 use serde_json::json;
 
 /// Interrupts installs and roll backs of a real site's device wherever they can be interrupted, and looks at what is
@@ -123,11 +124,6 @@ fn made_by(program: &str) -> String {
 
 fn main() -> anyhow::Result<ExitCode> {
     let options = Options::parse();
-    e2e::process::end_all_on_panic();
-    e2e::crash::unmount_on_panic();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
     println!(
         "| row | what happens | tried | distinct | torn | no version | lost floor | not recovered | panics | bad | recovery, median |"
     );
@@ -150,13 +146,10 @@ fn main() -> anyhow::Result<ExitCode> {
             unwritten = written;
         }
     };
-    let rows = runtime.block_on(async {
-        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-        tokio::select! {
-            rows = run(plan, &mut each) => Ok(rows),
-            _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
-            _ = terminate.recv() => anyhow::bail!("interrupted"),
-        }
+    let rows = to_the_end(async {
+        // After what runs on them has ended.
+        e2e::crash::unmount_on_panic();
+        Ok(run(plan, &mut each).await)
     })?;
     unwritten?;
     options.write(&rows, true)?;

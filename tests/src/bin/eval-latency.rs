@@ -9,6 +9,7 @@ use anyhow::Result;
 use clap::Parser;
 use e2e::eval::{CLICK, Numbers, Series, Setting, TYPES, charts, measure, png, write_report};
 use e2e::figures::{machine, now};
+use e2e::process::to_the_end;
 use serde_json::json;
 
 /// Releases to real devices, once with events and once by the poll timer only: latency types 1 to 7 as table, charts,
@@ -41,17 +42,8 @@ struct Options {
 
 fn main() -> Result<()> {
     let options = Options::parse();
-    e2e::process::end_all_on_panic();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
     println!("machine: {}", machine());
-    let series = runtime.block_on(async {
-        tokio::select! {
-            series = all(&options) => series,
-            _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
-        }
-    })?;
+    let series = to_the_end(all(&options))?;
     write(&options, &series)
 }
 

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use e2e::eval::write_report;
 use e2e::figures::{machine, now};
+use e2e::process::to_the_end;
 use e2e::trials::{Plan, Row, run};
 use serde_json::json;
 
@@ -51,22 +52,13 @@ fn show(row: &Row) {
 
 fn main() -> anyhow::Result<ExitCode> {
     let options = Options::parse();
-    e2e::process::end_all_on_panic();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
     println!("| row | what is tried | who refuses | attacker | inputs | distinct | accepted | each |");
     println!("|---|---|---|---|---|---|---|---|");
     let plan = Plan {
         trials: options.trials,
         seed: options.seed,
     };
-    let rows = runtime.block_on(async {
-        tokio::select! {
-            rows = run(plan, show) => Ok(rows),
-            _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
-        }
-    })?;
+    let rows = to_the_end(async { Ok(run(plan, show).await) })?;
     if let Some(path) = &options.json {
         durable::replace(path, &serde_json::to_vec_pretty(&rows)?, 0o644)?;
     }

@@ -23,10 +23,7 @@ fn release(work: &std::path::Path, version: &str) -> std::path::PathBuf {
 async fn a_gateway_restarts_in_mid_transfer_and_the_device_resumes() {
     let work = tempfile::tempdir().unwrap();
     let mut site = Site::running(SiteOptions::default()).await;
-    let proxy = Proxy::start(site.at(7201), site.at(7101)).await;
-    let mut agent = site.enroll("north").await;
-    agent.set("manager", &format!("\"{}\"", proxy.address));
-    agent.start().await;
+    let (agent, proxy) = site.device_behind("north", 7201).await;
     let steps = agent.watch();
 
     proxy.hold_after(HALF);
@@ -67,10 +64,7 @@ async fn a_gateway_restarts_in_mid_transfer_and_the_device_resumes() {
 async fn a_link_that_breaks_at_every_second_megabyte_is_enough() {
     let work = tempfile::tempdir().unwrap();
     let site = Site::running(SiteOptions::default()).await;
-    let proxy = Proxy::start(site.at(7201), site.at(7101)).await;
-    let mut agent = site.enroll("north").await;
-    agent.set("manager", &format!("\"{}\"", proxy.address));
-    agent.start().await;
+    let (agent, proxy) = site.device_behind("north", 7201).await;
     let steps = agent.watch();
     let before = proxy.carried_down();
 
