@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use protocol::device::Unmet;
 use release::{Component, Otherwise, Policy, Urgency, Window};
 use tuf::UnixTime;
 use tuf::clock::Believed;
@@ -13,8 +14,6 @@ use crate::settings::{Mode, Site};
 
 const DAY: u64 = 86_400;
 const HOUR: u64 = 3600;
-/// The key of the condition that only a person meets.
-pub const PERSON: &str = "person";
 const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 
 /// What is asked of the moment of activation, and by whom.
@@ -144,7 +143,7 @@ pub fn judge(asked: &Asked<'_>, facts: &Facts) -> Verdict {
         person(&mut unmet, asked, "its author", &why);
     }
     for condition in of_site {
-        if condition.key != PERSON || unmet.iter().all(|other| other.key != PERSON) {
+        if condition.key != Unmet::PERSON || unmet.iter().all(|other| other.key != Unmet::PERSON) {
             unmet.push(condition);
         }
     }
@@ -249,14 +248,14 @@ fn plain(key: &str, holder: &str, what: String) -> Condition {
 }
 
 fn person(unmet: &mut Vec<Condition>, asked: &Asked<'_>, holder: &str, why: &str) {
-    if unmet.iter().any(|condition| condition.key == PERSON) {
+    if unmet.iter().any(|condition| condition.key == Unmet::PERSON) {
         return;
     }
     let what = format!(
         "a person must say so (`device activate {}`): {why}",
         asked.component
     );
-    unmet.push(plain(PERSON, holder, what));
+    unmet.push(plain(Unmet::PERSON, holder, what));
 }
 
 /// Nothing to do: the program does not say that it is busy, and the machine is not either.

@@ -10,7 +10,7 @@ use protocol::control::{
     AddedDevice, CheckResult, DownloadEntry, ListChange, ListEntry, ManagerEvent, ManagerRequest,
     ManagerStatus, Quarantine, ReleaseRow,
 };
-use protocol::device::{Activate, Problem};
+use protocol::device::{Activate, Problem, Unmet};
 use protocol::limits::MAX_REASON;
 use protocol::messages::{self, Message};
 use protocol::{Name, Secret};
@@ -134,7 +134,7 @@ fn activate(gateway: &Gateway, name: &Name, component: Component, overriding: bo
             ));
         }
     };
-    let unmet = waiting.unmet.iter().filter(|unmet| unmet.key != "person");
+    let unmet = waiting.unmet.iter().filter(|unmet| unmet.key != Unmet::PERSON);
     let unmet: Vec<String> = unmet.map(ToString::to_string).collect();
     if overriding && !waiting.gateway_overrides {
         return refuse(format!(

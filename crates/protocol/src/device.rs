@@ -123,7 +123,7 @@ pub struct Waiting {
 /// A condition that is not met.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unmet {
-    /// A stable word for programs, such as `window` or `interlock door`.
+    /// A stable word for programs, such as [`Unmet::PERSON`] or `interlock door`.
     pub key: String,
     /// What is asked, and what is.
     pub what: String,
@@ -134,6 +134,11 @@ pub struct Unmet {
     /// When it will be met by itself, where that can be said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<UnixTime>,
+}
+
+impl Unmet {
+    /// The key of the condition that only a person meets.
+    pub const PERSON: &str = "person";
 }
 
 impl std::fmt::Display for Unmet {

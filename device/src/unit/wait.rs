@@ -14,7 +14,7 @@ use mtls::Clock as _;
 use super::Unit;
 use super::prove::problem;
 use crate::backoff::about;
-use crate::conditions::{Asked, Condition, Facts, PERSON, Verdict, in_words, judge};
+use crate::conditions::{Asked, Condition, Facts, Verdict, in_words, judge};
 use crate::hub::Hub;
 use crate::limits::{MAX_CONDITION, MAX_WAIT_STEPS, WAIT_GAP, WAIT_LOOK, WAIT_MARK, WAIT_TELL};
 use crate::machine::{Attempt, Happening, Life, Wait, Word};
@@ -149,7 +149,7 @@ impl Unit {
             waited_seconds: wait.seconds(&stamp, facts.floor),
             fetched: facts.fetched,
             gateway_overrides: self.hub.settings.install.gateway_overrides,
-            asks: unmet.iter().any(|unmet| unmet.key == PERSON),
+            asks: unmet.iter().any(|unmet| unmet.key == Unmet::PERSON),
             // Where one has no end that is known, there is none for all.
             until: unmet
                 .iter()
