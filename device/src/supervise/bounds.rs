@@ -90,6 +90,9 @@ impl Programs {
             Some((0, _)) => Err(format!(
                 "{component} is to run as {user}, which is root: name another user"
             )),
+            Some((_, 0)) => Err(format!(
+                "{component} is to run as {user}, whose group is root's: name another user or group"
+            )),
             Some((uid, gid)) => Ok(Some(Account { uid, gid })),
             None => Err(format!(
                 "{component} is to run as {user}, who is not in /etc/passwd: add that user, or write UID:GID"

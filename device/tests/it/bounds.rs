@@ -154,7 +154,11 @@ async fn a_program_runs_as_the_user_that_the_site_names_and_so_does_its_health_c
     agent.stop().await;
 
     // Root is nobody's own user, and somebody who is not there is named.
-    for (user, says) in [("root", "which is root"), ("nobody-such", "not in /etc/passwd")] {
+    for (user, says) in [
+        ("root", "which is root"),
+        ("1000:0", "whose group is root's"),
+        ("nobody-such", "not in /etc/passwd"),
+    ] {
         let mut settings = device::settings::Programs::default();
         settings.users.insert("*".into(), user.into());
         let wrong = settings.account(&crate::site::component()).unwrap_err();
