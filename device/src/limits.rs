@@ -82,8 +82,11 @@ pub const RETRY_CAP: Duration = Duration::from_secs(900);
 pub const IDLE_LOAD_PERCENT: u32 = 50;
 /// How often is looked whether a release that waits may be activated, where nothing says so before.
 pub const WAIT_LOOK: Duration = Duration::from_secs(30);
-/// Pause between two such looks, however often something says that there is a reason.
+/// Pause between two such looks where something says that there is a reason; while it says so again and again, twice as
+/// long each time.
 pub const WAIT_GAP: Duration = Duration::from_millis(200);
+/// How often that pause doubles at most: 12.8 s, as each look may have to be written down.
+pub const WAIT_DOUBLINGS: u32 = 6;
 /// How often the seconds of waiting are written down: a power cut takes away no more than this.
 pub const WAIT_MARK: Duration = Duration::from_secs(600);
 /// How often the manager is told at most that a release waits for something else now.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use protocol::Step;
 use protocol::device::{Activate, Problem, Unmet, Waiting};
@@ -16,7 +17,9 @@ use super::prove::problem;
 use crate::backoff::about;
 use crate::conditions::{Asked, Condition, Facts, Verdict, in_words, judge};
 use crate::hub::Hub;
-use crate::limits::{MAX_CONDITION, MAX_WAIT_STEPS, WAIT_GAP, WAIT_LOOK, WAIT_MARK, WAIT_TELL};
+use crate::limits::{
+    MAX_CONDITION, MAX_WAIT_STEPS, WAIT_DOUBLINGS, WAIT_GAP, WAIT_LOOK, WAIT_MARK, WAIT_TELL,
+};
 use crate::machine::{Attempt, Happening, Life, Wait, Word};
 use crate::sensors;
 use crate::settings::Site;
@@ -30,12 +33,36 @@ pub(super) struct Looks {
     pub(super) at: Option<Instant>,
     /// When they were looked at.
     last: Option<Instant>,
+    /// Something has asked for the next look.
+    woken: bool,
+    /// How many looks in a row were asked for: an interlock that flutters is not written down each time.
+    in_a_row: u32,
     /// When the manager was told last.
     told: Option<Instant>,
     /// There is something that it was not told yet.
     untold: bool,
     /// What is shown.
     pub(super) shown: Option<Waiting>,
+}
+
+impl Looks {
+    /// They were looked at, and are again after a pause.
+    fn looked(&mut self, pause: Duration) {
+        let now = Instant::now();
+        self.in_a_row = if self.woken { self.in_a_row + 1 } else { 0 }.min(WAIT_DOUBLINGS);
+        self.woken = false;
+        self.last = Some(now);
+        self.at = Some(now + pause);
+    }
+
+    /// There may be a reason to look before that.
+    fn wake(&mut self) {
+        let now = Instant::now();
+        let gap = WAIT_GAP * 2_u32.pow(self.in_a_row);
+        let soon = self.last.map_or(now, |last| now.max(last + gap));
+        self.woken = true;
+        self.at = Some(self.at.map_or(soon, |at| at.min(soon)));
+    }
 }
 
 impl Unit {
@@ -169,16 +196,12 @@ impl Unit {
 
     /// At the end of a condition where that is known, but not later than usual.
     fn look_later(&mut self, waiting: &Waiting, facts: &Facts) {
-        let now = Instant::now();
         let ends = waiting.unmet.iter().filter_map(|unmet| unmet.until);
         let seconds = ends.map(|end| end.seconds_since(facts.time.now)).min();
         let first = seconds.and_then(|seconds| u64::try_from(seconds).ok());
         let pause = about(WAIT_LOOK, &*self.hub.world.random);
-        let pause = first.map_or(pause, |seconds| {
-            pause.min(std::time::Duration::from_secs(seconds.max(1)))
-        });
-        self.looks.last = Some(now);
-        self.looks.at = Some(now + pause);
+        let pause = first.map_or(pause, |seconds| pause.min(Duration::from_secs(seconds.max(1))));
+        self.looks.looked(pause);
     }
 
     fn tell_waiting(&mut self, news: bool, first: bool) {
@@ -205,9 +228,7 @@ impl Unit {
 
     /// Something says that there may be a reason to go on.
     pub(super) fn look_soon(&mut self) {
-        let now = Instant::now();
-        let soon = self.looks.last.map_or(now, |last| now.max(last + WAIT_GAP));
-        self.looks.at = Some(self.looks.at.map_or(soon, |at| at.min(soon)));
+        self.looks.wake();
     }
 
     /// Nothing waits any more.
@@ -324,4 +345,32 @@ pub(crate) fn watch_interlocks(hub: &Hub) -> Result<notify::RecommendedWatcher, 
     })?;
     watcher.watch(&hub.layout.interlocks(), notify::RecursiveMode::NonRecursive)?;
     Ok(watcher)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_flutters_is_looked_at_less_and_less_and_who_is_still_at_once_again() {
+        let mut looks = Looks::default();
+        let mut gaps = Vec::new();
+        for _ in 0..9 {
+            looks.wake();
+            let now = Instant::now();
+            gaps.push(
+                looks
+                    .at
+                    .map_or(Duration::ZERO, |at| at.saturating_duration_since(now)),
+            );
+            looks.looked(WAIT_LOOK);
+        }
+        assert_eq!(gaps[0], Duration::ZERO, "the first is looked at now");
+        assert!(gaps[..7].is_sorted(), "{gaps:?}");
+        assert!(gaps[8] > WAIT_GAP * 60 && gaps[8] <= WAIT_GAP * 64, "{gaps:?}");
+        looks.looked(WAIT_LOOK);
+        looks.wake();
+        let soon = looks.at.map(|at| at.saturating_duration_since(Instant::now()));
+        assert!(soon.is_some_and(|soon| soon <= WAIT_GAP), "{soon:?}");
+    }
 }
