@@ -130,7 +130,7 @@ impl Said {
             hardware: manifest.hardware.clone(),
             requires: manifest.requires.clone(),
             state: manifest.state.clone(),
-            nature: manifest.nature,
+            nature: manifest.nature.clone(),
             policy: manifest.policy.clone(),
         }
     }
@@ -327,7 +327,7 @@ impl std::fmt::Display for Inspection {
         writeln!(f, "  processor  {}", or(processor, "any"))?;
         if let Some(said) = &self.said {
             writeln!(f, "  kind       {}", said.kind)?;
-            if let Some(nature) = said.nature {
+            if let Some(nature) = &said.nature {
                 writeln!(
                     f,
                     "  nature     {:?}, stillness {:?}",

@@ -11,7 +11,8 @@ use crate::arch::Arch;
 use crate::kind::Kind;
 use crate::limits;
 use crate::name::{Component, NameError, TargetPath};
-use crate::policy::{Nature, Policy};
+use crate::nature::Nature;
+use crate::policy::Policy;
 use crate::run::{Health, How, Limits, Run};
 use crate::state::State;
 use crate::text;
@@ -281,6 +282,9 @@ impl Release {
         }
         if let Some(why) = self.run.as_ref().and_then(|run| run.limits.contradiction()) {
             return wrong("run", why);
+        }
+        if let Some((_, why)) = self.nature.as_ref().and_then(Nature::contradiction) {
+            return wrong("nature", why);
         }
         if let Some((_, why)) = self.state.as_ref().and_then(State::contradiction) {
             return wrong("state", why);

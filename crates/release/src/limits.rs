@@ -60,6 +60,21 @@ pub const WINDOWS: usize = 16;
 /// Days a policy may let a release wait: a year.
 pub const POLICY_DAYS: u32 = 365;
 
+/// Protocols and operations of a program that a release wants at rest.
+pub const IDLE_NAMES: usize = 16;
+
+/// Milliseconds that a program which hands over is expected to pause, where none was measured: what is aimed at.
+pub const LIVE_PAUSE_MS: u64 = 10;
+
+/// Bytes of state that are carried over in a millisecond, where nothing was measured: a slow memory card's.
+pub const CARRIED_PER_MS: u64 = 20_000;
+
+/// Milliseconds that a restart of a program is expected to take, where none was measured.
+pub const RESTART_PAUSE_MS: u64 = 500;
+
+/// Milliseconds that a restart of the machine is expected to take, where none was measured: two minutes.
+pub const REBOOT_PAUSE_MS: u64 = 120_000;
+
 /// Faults of an `update.toml` that are told at once.
 pub const FAULTS: usize = 20;
 

@@ -1,4 +1,4 @@
-//! What kind of change a release is, and when it may be installed.
+//! When a release may be installed.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,51 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits;
 use crate::text;
-
-/// What a release changes, in order of severity.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Category {
-    /// Code of one unit: a bug fix, a faster path.
-    Unit,
-    /// The messages between units.
-    Protocol,
-    /// Data that units share in memory.
-    Data,
-    /// Work that moves from one unit to another.
-    Algorithm,
-    /// Data on disk.
-    Disk,
-    /// What the hardware must have.
-    Hardware,
-}
-
-/// What must be at rest while the versions change; each includes those before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Stillness {
-    /// Nothing.
-    None,
-    /// The unit handles no message.
-    Unit,
-    /// No exchange of messages is under way.
-    Protocol,
-    /// Nobody uses the data.
-    Data,
-    /// The whole program stops.
-    System,
-    /// The machine starts anew.
-    Reboot,
-}
-
-/// The nature of a change, as its author knows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Nature {
-    /// What changes.
-    pub category: Category,
-    /// What must be at rest meanwhile.
-    pub stillness: Stillness,
-}
 
 /// How soon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

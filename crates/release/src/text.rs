@@ -150,6 +150,20 @@ pub(crate) fn hardware<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec
     })
 }
 
+/// Names of protocols and operations of a program.
+pub(crate) fn check_labels(names: &[String]) -> Result<(), Wrong> {
+    if names.len() > limits::IDLE_NAMES {
+        return Err("there are more than 16 names: name the enclosing ones");
+    }
+    names.iter().try_for_each(|name| check_label(name))
+}
+
+pub(crate) fn labels<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    checked(Vec::deserialize(deserializer)?, |names: &Vec<String>| {
+        check_labels(names)
+    })
+}
+
 pub(crate) fn windows<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Window>, D::Error> {
     checked(Vec::deserialize(deserializer)?, |windows: &Vec<Window>| {
         check_windows(windows)

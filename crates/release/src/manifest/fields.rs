@@ -316,6 +316,20 @@ impl<'a> Field<'a> {
         )
     }
 
+    /// True or false.
+    pub(super) fn truth(&self, faults: &mut Faults<'_>) -> Option<bool> {
+        match self.value {
+            DeValue::Boolean(truth) => Some(*truth),
+            other => {
+                let is = kind(other);
+                faults.wrong(
+                    self,
+                    format_args!("it is {is}: write true or false, without quotes"),
+                )
+            }
+        }
+    }
+
     /// A whole number from 0 to `max`.
     pub(super) fn number(&self, max: u64, faults: &mut Faults<'_>) -> Option<u64> {
         let DeValue::Integer(integer) = self.value else {

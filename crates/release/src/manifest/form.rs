@@ -10,7 +10,8 @@ use crate::custom::{self, Release, Requires, default_health};
 use crate::kind::{Kind, ModuleName};
 use crate::limits;
 use crate::name::Component;
-use crate::policy::{Category, Nature, Otherwise, Policy, Stillness, Urgency};
+use crate::nature::{Category, Nature, Stillness, Transfer};
+use crate::policy::{Otherwise, Policy, Urgency};
 use crate::run::{Health, How, Limits, Run};
 use crate::state::State;
 use crate::text;
@@ -330,11 +331,40 @@ fn nature(mut table: Table<'_>, faults: &mut Faults<'_>) -> Option<Nature> {
     let category = category.and_then(|field| field.one_of(&categories, faults));
     let still = table.need("stillness", "stillness = \"unit\"", faults);
     let still = still.and_then(|field| field.one_of(&stillness, faults));
+    let transfers = [
+        ("none", Transfer::None),
+        ("needed", Transfer::Needed),
+        ("imprecise", Transfer::Imprecise),
+        ("impossible", Transfer::Impossible),
+    ];
+    let transfer = read_if(table.take("transfer"), faults, |f, faults| {
+        f.one_of(&transfers, faults)
+    });
+    let free_at = read_if(table.take("free_at"), faults, |f, faults| {
+        f.one_of(&stillness, faults)
+    });
+    let idle = read_if(table.take("idle"), faults, |field, faults| {
+        field.texts(text::check_labels, faults)
+    });
+    let catch_up = read_if(table.take("catch_up"), faults, |field, faults| {
+        field.truth(faults)
+    });
+    let never_kept = table
+        .take("never_kept")
+        .and_then(|field| field.checked(text::check_text, faults));
+    let nature = category.zip(still).map(|(category, still)| Nature {
+        transfer: transfer.unwrap_or_default(),
+        free_at,
+        idle: idle.unwrap_or_default(),
+        catch_up: catch_up.unwrap_or_default(),
+        never_kept,
+        ..Nature::plain(category, still)
+    });
+    if let Some((field, wrong)) = nature.as_ref().and_then(Nature::contradiction) {
+        faults.add(table.place_of(field), format_args!("`{field}`: {wrong}"));
+    }
     table.finish(faults);
-    Some(Nature {
-        category: category?,
-        stillness: still?,
-    })
+    nature
 }
 
 fn policy(mut table: Table<'_>, faults: &mut Faults<'_>) -> Option<Policy> {

@@ -38,7 +38,12 @@
 //!
 //! [nature]
 //! category = "disk"         # unit, protocol, data, algorithm, disk, hardware
-//! stillness = "system"      # none, unit, protocol, data, system, reboot
+//! stillness = "data"        # what must be at rest: none, unit, protocol, data, system, reboot
+//! transfer = "needed"       # what is carried over then: none, needed, imprecise, impossible
+//! free_at = "system"        # a greater stillness, at which nothing has to be
+//! idle = ["write"]          # protocols or operations that must be at rest all at once, inner ones and those around them
+//! catch_up = true           # data on disk are converted beside the running program
+//! # never_kept = "accesses since creation"   # what it must know and no version ever kept: it cannot be installed
 //!
 //! [policy]
 //! urgency = "soak"          # immediate, idle, window, soak, by-hand
@@ -78,7 +83,8 @@ use crate::custom::{self, Form, Release, Requires, default_health};
 use crate::kind::Kind;
 use crate::limits;
 use crate::name::Component;
-use crate::policy::{Nature, Policy};
+use crate::nature::Nature;
+use crate::policy::Policy;
 use crate::run::{Health, Run};
 use crate::state::State;
 use crate::text;
@@ -283,7 +289,7 @@ impl Manifest {
             hardware: self.hardware.clone(),
             requires: self.requires.clone(),
             state: self.state.clone(),
-            nature: self.nature,
+            nature: self.nature.clone(),
             policy: self.policy.clone(),
             run: self.run.clone(),
             health: self.health.clone(),

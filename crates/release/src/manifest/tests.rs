@@ -8,7 +8,8 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::*;
-use crate::policy::{Category, Otherwise, Stillness, Urgency};
+use crate::nature::{Category, Nature, Stillness};
+use crate::policy::{Otherwise, Urgency};
 use crate::run::How;
 
 const SMALL: &str = "format = 1\ncomponent = \"thermostat\"\nversion = \"1.2\"\n\n[run]\nhow = \"exec\"\nprogram = \"thermostat\"\n";
@@ -177,12 +178,12 @@ fn a_fault_names_its_place_and_the_way_out() {
         ((34, 21), "seconds = 60", "seconds = 3601", "0 to 3600"),
         ((29, 2), "to = 3", "", "`to` is missing in [state]"),
         ((37, 12), "\"disk\"", "\"floppy\"", "\"disk\""),
-        ((42, 13), "\"soak\"", "\"idle\"", "leave this out"),
-        ((41, 11), "soak_days = 10", "", "add soak_days"),
-        ((43, 35), "sat,sun 00", "weekend 00", "mon-fri 22:00-04:00"),
-        ((44, 22), "percent = 50", "percent = 101", "1 to 100"),
-        ((49, 13), "\"ask\"", "\"pray\"", "\"install\""),
-        ((52, 10), "\"…\"", "\"\\u0007\"", "control character"),
+        ((47, 13), "\"soak\"", "\"idle\"", "leave this out"),
+        ((46, 11), "soak_days = 10", "", "add soak_days"),
+        ((48, 35), "sat,sun 00", "weekend 00", "mon-fri 22:00-04:00"),
+        ((49, 22), "percent = 50", "percent = 101", "1 to 100"),
+        ((54, 13), "\"ask\"", "\"pray\"", "\"install\""),
+        ((57, 10), "\"…\"", "\"\\u0007\"", "control character"),
     ] {
         let text = full();
         assert!(text.contains(old), "{old}");
@@ -460,10 +461,7 @@ fn write_policy(
     line(text, "place", place.as_deref().map(quoted));
     line(text, "wait_hours", wait);
     line(text, "otherwise", wait.map(|_| "\"refuse\""));
-    manifest.nature = Some(Nature {
-        category: Category::Data,
-        stillness: Stillness::Protocol,
-    });
+    manifest.nature = Some(Nature::plain(Category::Data, Stillness::Protocol));
     manifest.policy = Policy {
         urgency: soak.map_or(Urgency::Immediate, |_| Urgency::Soak),
         soak_days: soak,
