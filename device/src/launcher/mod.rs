@@ -114,6 +114,7 @@ pub fn launch(layout: &Layout, files: &Files, log: &str) -> anyhow::Result<Launc
             signals: Signals::new().context("cannot listen for signals")?,
             wait: BackOff::new(RESTART_BASE, BACK_OFF_CAP),
             skipped: Vec::new(),
+            known: slots,
             layout,
             record,
             log,
@@ -178,6 +179,8 @@ struct Launcher<'a> {
     wait: BackOff,
     /// What failed and could not be written down.
     skipped: Vec<Digest>,
+    /// What the record said when it could be read last.
+    known: Slots,
     layout: &'a Layout,
     record: SlotRecord,
     log: &'a str,
@@ -193,8 +196,13 @@ impl Launcher<'_> {
     /// Starts agents until it is to end, with its code; none: it is to be the agent itself.
     async fn run(&mut self) -> Option<u8> {
         loop {
-            // Rather an old agent than none.
-            let slots = self.record.load().unwrap_or_default();
+            match self.record.load() {
+                Ok(slots) => self.known = slots,
+                Err(error) => {
+                    tracing::error!(target: "drover", error = %chain(&error), "the agent's record cannot be read; what it said before counts");
+                }
+            }
+            let slots = self.known.clone();
             let then = match slots.next(&self.skipped) {
                 Next::Own => return None,
                 Next::Trial(_) => self.try_new(slots).await,

@@ -181,18 +181,15 @@ impl SlotRecord {
         }
     }
 
-    /// What it says; of a damaged record what its copy says; nothing where no agent was ever replaced.
+    /// What it says; of a record that cannot be read what its copy says; nothing where no agent was ever replaced.
     ///
     /// # Errors
     /// Both are damaged, or of another format; those of the disk.
     pub fn load(&self) -> Result<Slots, RecordError> {
-        let found = match self.record.load() {
-            Err(RecordError::Damaged { path, why }) => match self.copy.load() {
-                Ok(Some(copy)) => Ok(Some(copy)),
-                _ => Err(RecordError::Damaged { path, why }),
-            },
-            other => other,
-        };
+        let found = self.record.load().or_else(|error| match self.copy.load() {
+            Ok(Some(copy)) => Ok(Some(copy)),
+            _ => Err(error),
+        });
         Ok(found?.unwrap_or_default())
     }
 
@@ -264,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_record_is_read_from_its_copy_and_never_taken_for_none() {
+    fn a_damaged_or_unreadable_record_is_read_from_its_copy_and_never_taken_for_none() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path()).unwrap();
         std::fs::create_dir(layout.state()).unwrap();
@@ -272,6 +269,10 @@ mod tests {
         assert_eq!(record.load().unwrap(), Slots::default());
         record.save(&trying(2)).unwrap();
         std::fs::write(layout.agent_slots(), "torn").unwrap();
+        assert_eq!(record.load().unwrap(), trying(2));
+        // The disk does not give it.
+        std::fs::remove_file(layout.agent_slots()).unwrap();
+        std::fs::create_dir(layout.agent_slots()).unwrap();
         assert_eq!(record.load().unwrap(), trying(2));
         std::fs::write(layout.state().join("agent.copy.rec"), "torn").unwrap();
         assert!(record.load().is_err());
