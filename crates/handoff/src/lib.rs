@@ -8,7 +8,7 @@
 //!
 //! ```no_run
 //! # async fn serve() {} fn restore(_: &[u8]) {}
-//! # async fn main() -> Result<(), handoff::Error> {
+//! # async fn run() -> Result<(), handoff::Error> {
 //! let (mut program, inherited) = handoff::Program::from_env().await?;
 //! if let Some(inherited) = &inherited {
 //!     restore(&inherited.state()?);
@@ -26,6 +26,7 @@
 //!     }
 //! }
 //! # }
+//! # fn main() {}
 //! ```
 
 #[cfg(feature = "program")]
