@@ -37,6 +37,7 @@ pub mod limits;
 mod message;
 #[cfg(feature = "program")]
 mod program;
+mod seat;
 #[cfg(feature = "program")]
 pub mod socket;
 mod state;

@@ -5,14 +5,15 @@
 //! takes a power cut, and that ends all of these programs as well.
 
 use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 
 use crate::message::{brief, millis};
+use crate::seat::{Fault, Seat, told};
 use crate::wire::wait_for;
-use crate::{Decision, Directives, Error, Guest, Message, Packet, State, Verdict, limits};
+use crate::{Decision, Directives, Error, Guest, Message, State, Verdict, limits};
 
 /// Makes a state that the new version understands of one that the old version gave. Given the state, when it must have ended.
 pub type Transform = Box<dyn FnMut(&State, Instant) -> Result<State, String> + Send>;
@@ -175,37 +176,6 @@ pub struct Update<'a> {
     journal: &'a mut dyn Journal,
     passed: Passed<'a>,
     began: Instant,
-}
-
-struct Seat {
-    name: String,
-    transform: Option<Transform>,
-    old: Option<Guest>,
-    new: Option<Successor>,
-    given: Given,
-    asked: Option<Instant>,
-    stilled: Option<Duration>,
-    alive: bool,
-    serving: bool,
-    pause: Option<Duration>,
-}
-
-/// What the old program has given so far.
-#[derive(Default)]
-struct Given {
-    descriptors: Vec<OwnedFd>,
-    state: Option<State>,
-    stopped_ns: u64,
-}
-
-/// Why an update does not come about.
-enum Fault {
-    Refused {
-        unit: String,
-        reason: String,
-        again: Option<Duration>,
-    },
-    Failed(String),
 }
 
 impl Update<'_> {
@@ -438,151 +408,6 @@ impl Update<'_> {
     }
 }
 
-impl Seat {
-    fn new(unit: Unit) -> Self {
-        Self {
-            name: unit.name,
-            transform: unit.transform,
-            old: Some(unit.old),
-            new: None,
-            given: Given::default(),
-            asked: None,
-            stilled: None,
-            alive: false,
-            serving: false,
-            pause: None,
-        }
-    }
-
-    fn fault(&self, what: &str, reason: &str) -> Fault {
-        Fault::Failed(format!("{} {what}: {reason}", self.name))
-    }
-
-    fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let old = self.old.iter().map(|old| old.channel.as_fd());
-        old.chain(self.new.iter().map(|new| new.guest.channel.as_fd()))
-    }
-
-    fn tell_old(&self, message: &Message) {
-        if let Some(old) = &self.old {
-            old.channel.try_send(message, &[]).ok();
-        }
-    }
-
-    fn tell_new(&self, message: &Message) {
-        if let Some(new) = &self.new {
-            new.guest.channel.try_send(message, &[]).ok();
-        }
-    }
-
-    /// Listens to the old program as long as it has something to say. Once it has given everything its end changes nothing.
-    fn hear_old(&mut self, update: &str) -> Result<(), Fault> {
-        while let Some(old) = &self.old {
-            match packet(&old.channel) {
-                Ok(None) => return Ok(()),
-                Ok(Some(packet)) => self.heed_old(update, packet)?,
-                Err(error) => {
-                    self.old = None;
-                    if self.given.stopped_ns == 0 && !self.alive {
-                        return Err(self.fault("has ended", &told(&error)));
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn heed_old(&mut self, update: &str, packet: Packet) -> Result<(), Fault> {
-        match packet.message {
-            Message::Refuse {
-                update: of,
-                reason,
-                again_ms,
-            } if of == update => Err(Fault::Refused {
-                unit: self.name.clone(),
-                reason: brief(&reason),
-                again: again_ms.map(Duration::from_millis),
-            }),
-            Message::Descriptors { update: of } if of == update => {
-                if self.given.descriptors.len() + packet.descriptors.len() > limits::DESCRIPTORS {
-                    return Err(self.fault("gives too much", "too many descriptors"));
-                }
-                self.given.descriptors.extend(packet.descriptors);
-                Ok(())
-            }
-            Message::Ready {
-                update: of,
-                schema,
-                length,
-                descriptors,
-                stopped_ns,
-            } if of == update => {
-                let Some(fd) = packet.descriptors.into_iter().next() else {
-                    return Err(self.fault("gives nothing", "there is no state beside its words"));
-                };
-                if u64::try_from(self.given.descriptors.len()) != Ok(descriptors) {
-                    return Err(self.fault("gives too little", "not all of its descriptors have arrived"));
-                }
-                let state = State::received(schema, length, fd);
-                self.given.state = Some(state.map_err(|error| self.fault("gives no state", &told(&error)))?);
-                self.given.stopped_ns = stopped_ns.max(1);
-                self.stilled = self.asked.map(|asked| asked.elapsed());
-                Ok(())
-            }
-            // Of an update before this one, or of a later protocol.
-            _ => Ok(()),
-        }
-    }
-
-    /// Listens to the new program; whether it said anything. One that has ended is none.
-    fn hear_new(&mut self, update: &str) -> Result<bool, Fault> {
-        let mut heard = false;
-        while let Some(new) = &self.new {
-            match packet(&new.guest.channel) {
-                Ok(None) => return Ok(heard),
-                Ok(Some(packet)) => {
-                    heard = true;
-                    self.heed_new(update, packet.message)?;
-                }
-                Err(_) if self.serving => return Ok(heard),
-                Err(error) => {
-                    if let Some(mut new) = self.new.take() {
-                        new.process.end();
-                    }
-                    return Err(self.fault("did not come alive", &told(&error)));
-                }
-            }
-        }
-        Ok(heard)
-    }
-
-    fn heed_new(&mut self, update: &str, message: Message) -> Result<(), Fault> {
-        match message {
-            Message::Alive { update: of } if of == update => self.alive = true,
-            Message::Serving { update: of, began_ns } if of == update => {
-                self.serving = true;
-                if let Some(new) = &mut self.new {
-                    new.guest.serving = true;
-                }
-                let pause = began_ns.saturating_sub(self.given.stopped_ns);
-                self.pause = Some(Duration::from_nanos(pause));
-            }
-            Message::Failed { update: of, reason } if of == update => {
-                return Err(self.fault("cannot take over", &brief(&reason)));
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-}
-
-fn packet(channel: &crate::Channel) -> Result<Option<Packet>, Error> {
-    match channel.try_recv() {
-        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::WouldBlock => Ok(None),
-        other => other.map(Some),
-    }
-}
-
 fn resumed(reason: &str) -> Outcome {
     Outcome::Resumed {
         reason: reason.to_owned(),
@@ -590,24 +415,7 @@ fn resumed(reason: &str) -> Outcome {
 }
 
 fn ended(seats: Vec<Seat>) -> Vec<Ended> {
-    seats
-        .into_iter()
-        .map(|seat| Ended {
-            name: seat.name,
-            old: seat.old,
-            new: seat.new,
-            stilled: seat.stilled,
-            pause: seat.pause,
-        })
-        .collect()
-}
-
-/// An error with what caused it.
-fn told(error: &Error) -> String {
-    match std::error::Error::source(error) {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
-    }
+    seats.into_iter().map(Seat::into_ended).collect()
 }
 
 impl fmt::Debug for Unit {

@@ -292,3 +292,88 @@ fn dying_program_that_waits(path: &Path, token: &str) -> JoinHandle<()> {
         assert!(matches!(taken, Err(Error::Gone)));
     })
 }
+
+/// What an old program of several does when it is asked.
+#[derive(Clone, Copy, PartialEq)]
+enum Does {
+    Gives,
+    Refuses,
+    Dies,
+}
+
+/// Hands two programs over at once; the outcome, what became of each, and how many new ones serve.
+fn hand_two_over(does: [Does; 2], new: fn(&Path, &str) -> JoinHandle<()>) -> (Outcome, [String; 2], usize) {
+    let folder = tempfile::tempdir().unwrap();
+    let desk = Desk::open(&folder.path().join("desk")).unwrap();
+    let olds = [("a", does[0]), ("b", does[1])].map(|(name, does)| {
+        desk.expect(name);
+        let path = desk.path().to_owned();
+        std::thread::spawn(move || {
+            block_on(async {
+                let mut program = Program::first(Some((path, name.to_owned())));
+                let prepare = program.asked().await;
+                match does {
+                    Does::Gives => format!("{:?}", program.give(&prepare, 1, b"seven", &[]).await),
+                    Does::Refuses => {
+                        program.refuse(prepare, "not now", None).await;
+                        "refused".to_owned()
+                    }
+                    Does::Dies => "dead".to_owned(),
+                }
+            })
+        })
+    });
+    let units = ["a", "b"].map(|name| Unit {
+        name: name.to_owned(),
+        old: desk.take(name, Instant::now() + LONG).unwrap(),
+        transform: None,
+    });
+    let mut starter = Threads { desk: &desk, new };
+    let mut lines = Lines::default();
+    let (outcome, ended) = Update::run(terms(), units.into(), &mut lines, &mut starter, &mut |_, _| ());
+    let serving = ended.iter().filter(|unit| unit.new.is_some()).count();
+    (outcome, olds.map(|old| old.join().unwrap()), serving)
+}
+
+/// Takes over and serves, without looking at what it was given.
+fn any_program(path: &Path, token: &str) -> JoinHandle<()> {
+    let (path, token) = (path.to_owned(), token.to_owned());
+    std::thread::spawn(move || {
+        block_on(async {
+            let Ok((mut program, _)) = Program::take_over(path, token).await else {
+                return;
+            };
+            program.alive().await.ok();
+        });
+    })
+}
+
+/// The one of unit `b` ends as soon as it has everything.
+fn one_of_two_dies(path: &Path, token: &str) -> JoinHandle<()> {
+    if token.ends_with('b') {
+        dying_program(path, token)
+    } else {
+        any_program(path, token)
+    }
+}
+
+#[test]
+fn several_units_change_all_or_none() {
+    let (outcome, olds, serving) = hand_two_over([Does::Gives, Does::Gives], any_program);
+    assert_eq!((outcome, serving), (Outcome::Committed, 2));
+    assert_eq!(olds, ["Released", "Released"]);
+    for (does, new) in [
+        ([Does::Gives, Does::Refuses], any_program as fn(&Path, &str) -> _),
+        ([Does::Gives, Does::Dies], any_program),
+        ([Does::Gives, Does::Gives], one_of_two_dies),
+    ] {
+        let (outcome, olds, serving) = hand_two_over(does, new);
+        assert_ne!(outcome, Outcome::Committed);
+        assert_eq!(serving, 0, "{outcome:?}");
+        assert!(olds[0].starts_with("Resume("), "{olds:?}");
+        assert!(
+            does[1] != Does::Gives || olds[1].starts_with("Resume("),
+            "{olds:?}"
+        );
+    }
+}
