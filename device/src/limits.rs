@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-/// Bytes of a download that count as getting on between two restarts of the agent.
-pub const PROGRESS_BYTES: u64 = 64 << 10;
 /// How often one update may fail for reasons of this device, such as a full disk, before it is held against the release:
 /// each time the old version is stopped for it.
 pub const MAX_EXCUSES: u32 = 3;

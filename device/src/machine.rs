@@ -49,7 +49,7 @@ pub use happening::{Action, Happening};
 pub use module::{Answers, Phase, Reboot};
 use module::{fail, give_up, resume};
 pub use own::Awake;
-use tries::{cut_off, excuse, get_on};
+use tries::{cut_off, excuse};
 pub use wait::{Wait, Word};
 
 /// A release that is, was, or is to be installed.
@@ -185,12 +185,9 @@ pub struct Slot {
     /// Rolled back by hand and held there.
     #[serde(default)]
     pub held: bool,
-    /// How often preparing this update was cut off by a restart.
+    /// How often preparing this update was cut off by a restart once all of it was fetched.
     #[serde(default)]
     pub interrupted: Option<(UpdateId, u32)>,
-    /// Bytes of an update that were here at the last of such restarts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub arrived: Option<(UpdateId, u64)>,
     /// How often this update failed without being to blame.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub excused: Option<(UpdateId, u32)>,
@@ -274,9 +271,9 @@ pub fn step(mut slot: Slot, happening: Happening) -> Stepped {
             slot.life = Life::Staged;
             Ok((slot, vec![A::Recheck]))
         }
-        // A download that gets on is not what cuts the agent off, however often the power goes.
-        (Life::Preparing, H::Arrived { bytes }) => {
-            get_on(&mut slot, bytes);
+        // Of bytes that nobody has looked at none is what cuts the agent off, however often the power goes.
+        (Life::Preparing, H::Fetching) => {
+            slot.interrupted = None;
             Ok((slot, vec![]))
         }
         (Life::Preparing, H::NotPrepared { reason, bad }) => {
@@ -387,7 +384,7 @@ pub fn step(mut slot: Slot, happening: Happening) -> Stepped {
         (Life::Idle | Life::Notified | Life::Staged | Life::Ended(_), H::Released) => {
             slot.held = false;
             slot.bad.clear();
-            (slot.interrupted, slot.arrived, slot.excused) = (None, None, None);
+            (slot.interrupted, slot.excused) = (None, None);
             Ok((slot, vec![]))
         }
         (life, happening) => Err(Misplaced {
@@ -460,7 +457,7 @@ fn commit(mut slot: Slot) -> (Slot, Vec<Action>) {
     let Some(attempt) = slot.attempt.clone() else {
         return end(slot, Outcome::Committed, None, vec![Action::Report]);
     };
-    (slot.interrupted, slot.arrived) = (None, None);
+    slot.interrupted = None;
     match attempt.cause {
         Cause::Order => {
             slot.previous = attempt.from;

@@ -13,11 +13,8 @@ pub enum Happening {
     RolledBackByHand(Attempt),
     /// The new release is on disk, whole and durable.
     Prepared,
-    /// An agent that has just started found so many bytes of the release here.
-    Arrived {
-        /// Bytes.
-        bytes: u64,
-    },
+    /// An agent that has just started found that not all bytes of the release are here yet.
+    Fetching,
     /// It could not be brought here; `bad`: because of what it is, not because of where we are.
     NotPrepared {
         /// Why.
@@ -144,7 +141,7 @@ impl Happening {
             Self::Announced(_) => "an announced order",
             Self::RolledBackByHand(_) => "a roll back by hand",
             Self::Prepared => "the end of preparing",
-            Self::Arrived { .. } => "a part of a release",
+            Self::Fetching => "a download that was cut off",
             Self::NotPrepared { .. } => "a failure to prepare",
             Self::Cleared => "a clearance",
             Self::Waits(_) => "a condition that is not met",

@@ -3,24 +3,13 @@
 use protocol::{Outcome, UpdateId};
 
 use super::{Action, Life, Slot, back_to_notified, end, remember_bad};
-use crate::limits::{MAX_EXCUSES, MAX_RESTARTS, PROGRESS_BYTES};
+use crate::limits::{MAX_EXCUSES, MAX_RESTARTS};
 
 /// What was noted of this update; nothing of another.
 fn noted<T: Default>(note: Option<(UpdateId, T)>, update: UpdateId) -> T {
     note.filter(|(known, _)| *known == update)
         .map(|(_, value)| value)
         .unwrap_or_default()
-}
-
-/// So many bytes of the update are here: where that are more than at the restart before, no restart so far counts.
-pub(super) fn get_on(slot: &mut Slot, bytes: u64) {
-    let Some(update) = slot.attempt.as_ref().map(|attempt| attempt.update) else {
-        return;
-    };
-    if bytes >= noted(slot.arrived, update).saturating_add(PROGRESS_BYTES) {
-        slot.interrupted = None;
-        slot.arrived = Some((update, bytes));
-    }
 }
 
 /// Nothing was touched yet: the order will come again; but not for ever, if preparing it kills the agent.

@@ -190,10 +190,9 @@ impl Unit {
         self.settle_data().await;
         if let Some(attempt) = &self.slot.attempt
             && self.slot.life == Life::Preparing
+            && self.hub.store.has(&attempt.to.digest).is_none()
         {
-            let (store, digest) = (&self.hub.store, &attempt.to.digest);
-            let bytes = store.has(digest).unwrap_or_else(|| store.arrived(digest));
-            self.happen(Happening::Arrived { bytes }).await?;
+            self.happen(Happening::Fetching).await?;
         }
         if let Some(first) = self.awoken().await {
             self.happen(first).await?;
