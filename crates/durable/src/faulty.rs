@@ -160,7 +160,15 @@ fn killed() -> io::Error {
 fn needs_room(name: &str) -> bool {
     matches!(
         name,
-        "create_new" | "open_append" | "write" | "reserve" | "link" | "symlink" | "create_dir" | "sync_file"
+        "create_new"
+            | "open_append"
+            | "write"
+            | "reserve"
+            | "link"
+            | "symlink"
+            | "create_dir"
+            | "sync_file"
+            | "sync_data"
     )
 }
 
@@ -212,6 +220,10 @@ impl Disk for Faulty {
 
     fn sync_file(&self, file: &File) -> io::Result<()> {
         self.run("sync_file", None, |d| d.sync_file(file))
+    }
+
+    fn sync_data(&self, file: &File) -> io::Result<()> {
+        self.run("sync_data", None, |d| d.sync_data(file))
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {

@@ -10,12 +10,14 @@
 //! - [`Record`]: one checked, versioned value in one file.
 //! - [`Store`]: files named by their SHA-256, received in pieces, hashed while they stream.
 //! - [`Bounded`]: the newest bytes of something that does not end, unflushed.
+//! - [`Growing`]: a journal in a format of one's own.
 //! - [`RecordLog`]: append-only lines for people and for programs, bounded by rotation.
 //! - [`TrustStore`], [`refresh()`], [`look_up`]: what a verifier has verified, how it gets newer and is asked.
 //! - [`Disk`]: what all of them stand on; [`faulty`] is a disk that fails on purpose.
 //!
 //! Cost in flushes to the disk, the slowest thing a device does: `replace` 2, a finished
-//! download 2, `create_dir` 1 a level, `remove_file` and `remove_tree` 1, a log line 2.
+//! download 2, `create_dir` 1 a level, `remove_file` and `remove_tree` 1, a log line 2,
+//! an append to a [`Growing`] 1.
 #![cfg_attr(
     test,
     allow(
@@ -31,6 +33,7 @@ mod disk;
 mod error;
 pub mod faulty;
 mod files;
+mod growing;
 mod hash;
 pub mod limits;
 mod log;
@@ -48,6 +51,7 @@ pub use files::{
     Files, collect_leftovers, create_dir, read_limited, read_private, remove_file, remove_tree, rename_dir,
     replace, sync_tree,
 };
+pub use growing::Growing;
 pub use hash::{Hasher, HashingReader, hash_file};
 pub use log::{LogLimits, RecordLog};
 pub use record::{Record, RecordError};

@@ -67,6 +67,10 @@ impl<E: Ear> Disk for Heard<E> {
         self.hear(Op::Flush, file)?;
         RealDisk.sync_file(file)
     }
+    fn sync_data(&self, file: &File) -> io::Result<()> {
+        self.hear(Op::Flush, file)?;
+        RealDisk.sync_data(file)
+    }
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         RealDisk.sync_dir(path)
     }

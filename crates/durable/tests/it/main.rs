@@ -9,6 +9,7 @@
 
 mod bounded;
 mod files;
+mod growing;
 mod log;
 mod record;
 mod refresh;
