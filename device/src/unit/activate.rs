@@ -394,7 +394,7 @@ impl Unit {
         let activity = match (&self.slot.current, &self.program) {
             (None, _) => Activity::Empty,
             // It is there; no program of it runs here.
-            (Some(current), _) if !current.kind.is_supervised() => Activity::Running,
+            (Some(current), _) if !current.kind.is_app() => Activity::Running,
             (Some(_), Some(_)) if self.wait.failures() < crate::limits::LOOP_BREAKER => Activity::Running,
             (Some(_), _) => Activity::Failing,
         };

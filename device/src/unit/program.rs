@@ -114,7 +114,7 @@ impl Unit {
             self.say_nothing_runs();
             return;
         };
-        if !current.kind.is_supervised() {
+        if !current.kind.is_app() {
             return;
         }
         if self
