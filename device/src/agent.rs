@@ -152,6 +152,15 @@ pub(crate) fn lock(world: &World, layout: &Layout) -> anyhow::Result<File> {
     locked(file?, layout)
 }
 
+/// The device as it lies there, while no agent runs: nothing is started, nobody else may start one meanwhile.
+///
+/// # Errors
+/// Not enrolled, settings wrong, an agent runs, the disk.
+pub(crate) fn at_rest(layout: Layout, world: World) -> anyhow::Result<(Arc<Hub>, File)> {
+    let lock = lock(&world, &layout)?;
+    Ok((Arc::new(assemble(layout, world)?.0), lock))
+}
+
 type Progress = tokio::sync::mpsc::Receiver<protocol::Event>;
 
 fn assemble(layout: Layout, world: World) -> anyhow::Result<(Hub, Progress)> {

@@ -1,5 +1,7 @@
 //! The command line.
 
+mod client;
+
 use std::ffi::OsString;
 use std::fs::File;
 use std::os::unix::process::CommandExt;
@@ -9,14 +11,12 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use control::Client;
 use durable::Files;
+use protocol::Secret;
 use protocol::control::{DeviceRequest, DeviceStatus};
 use protocol::enroll::EnrollCode;
-use protocol::{Event, Secret};
 use release::Component;
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
-use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -25,16 +25,18 @@ use tuf::Digest;
 
 use crate::agent::{Agent, hold};
 use crate::ask::{self, Source};
+use crate::dry_run::Subject;
 use crate::enroll::{Anchor, Joining, enroll};
 use crate::launcher::{AGENT, Launched, Place, SWITCH, Starter, launch, settled};
 use crate::layout::Layout;
 use crate::limits::{DISK_THREADS, ONCE_LIMIT};
 use crate::once::{self, Bounds};
 use crate::records::InstallLog;
-use crate::show::{applied_text, entry_text, event_text, status_text};
+use crate::show::{applied_text, entry_text, plan_text, status_text};
 use crate::supervise::bounds::{RUN_PROGRAM, RunProgram, run_program};
 use crate::supervise::output::{self, COPY_OUTPUT};
 use crate::world::World;
+use client::{call, plan, print, watch};
 
 /// The device agent: runs applications, keeps them up to date, trusts only its own root.
 #[derive(Debug, Parser)]
@@ -117,6 +119,14 @@ enum Command {
         /// Although conditions are not met; that is recorded and reported.
         #[arg(long = "override")]
         overriding: bool,
+    },
+    /// What would become of a release here: live, restart, needs a person, impossible; why, the predicted pause, and what
+    /// it would wait for. Also where no agent runs; nothing is changed.
+    Plan {
+        #[command(flatten)]
+        shown: Shown,
+        /// COMPONENT for its newest release in the verified metadata, or COMPONENT@VERSION.
+        release: Subject,
     },
     /// Shows the steps of updates as they happen.
     Watch(Shown),
@@ -450,6 +460,10 @@ async fn command(command: Command) -> anyhow::Result<()> {
                 format!("{component} is being installed: `status` and `history` show how it goes\n")
             })
         }
+        Command::Plan { shown, release } => {
+            let planned = plan(&shown, release).await?;
+            print(&shown, &planned, plan_text)
+        }
         Command::Watch(shown) => watch(&shown).await,
         Command::CopyOutput { file } => Ok(output::copy(&file)?),
         // Opened before there is a runtime.
@@ -564,37 +578,4 @@ async fn apply(args: &ApplyArgs) -> anyhow::Result<ExitCode> {
     let applied = applied.context("interrupted: the next run goes on")?;
     print(&args.shown, &applied, applied_text)?;
     Ok(ExitCode::from(applied.result.exit_code()))
-}
-
-async fn connect(shown: &Shown) -> anyhow::Result<Client> {
-    let layout = Layout::new(&shown.dir.dir)?;
-    Ok(Client::connect(&layout.control(), "the device agent").await?)
-}
-
-async fn call<T: serde::de::DeserializeOwned>(shown: &Shown, request: &DeviceRequest) -> anyhow::Result<T> {
-    Ok(connect(shown).await?.call(request).await?)
-}
-
-async fn watch(shown: &Shown) -> anyhow::Result<()> {
-    let mut client = connect(shown).await?;
-    client.send(&DeviceRequest::Watch).await?;
-    while let Some(event) = client.next::<Event>().await? {
-        if shown.json {
-            println!("{}", serde_json::to_string(&event)?);
-        } else {
-            print!("{}", event_text(&event));
-        }
-    }
-    Ok(())
-}
-
-fn print<T: Serialize>(shown: &Shown, value: &T, text: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
-    if shown.json {
-        println!("{}", serde_json::to_string_pretty(value)?);
-    } else {
-        let text = text(value);
-        ensure!(!text.contains('\0'), "the text cannot be shown");
-        print!("{text}");
-    }
-    Ok(())
 }

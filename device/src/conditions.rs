@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use protocol::device::Unmet;
-use release::{Component, Otherwise, Policy, Urgency, Window};
+use release::{Component, Otherwise, Policy, Tainted, Urgency, Window};
 use tuf::UnixTime;
 use tuf::clock::Believed;
 
@@ -58,6 +58,10 @@ pub struct Facts {
     pub asks: bool,
     /// Whether a person said that it is to be installed.
     pub told: bool,
+    /// What is not as it was installed, or does not run; empty: nothing is known to be wrong, or nobody looked.
+    pub tainted: Vec<String>,
+    /// Whether there is a way back to what runs, or nothing to lose.
+    pub recovery: bool,
     /// Why the gateway holds it back, if it does, such as after roll backs on other devices.
     pub held_back: Option<String>,
 }
@@ -195,6 +199,7 @@ fn of_author(asked: &Asked<'_>, facts: &Facts) -> Vec<Condition> {
     if let Some(name) = &policy.interlock {
         interlock(&mut unmet, name, author, facts);
     }
+    tainted(&mut unmet, asked, facts);
     unmet
 }
 
@@ -256,6 +261,25 @@ fn person(unmet: &mut Vec<Condition>, asked: &Asked<'_>, holder: &str, why: &str
         asked.component
     );
     unmet.push(plain(Unmet::PERSON, holder, what));
+}
+
+/// A tainted device is not updated unless there is a way back (R-003-24).
+fn tainted(unmet: &mut Vec<Condition>, asked: &Asked<'_>, facts: &Facts) {
+    let may = match asked.policy.tainted {
+        Tainted::Install => true,
+        Tainted::Recoverable => facts.recovery,
+        Tainted::Ask => false,
+    };
+    if may || facts.told || facts.tainted.is_empty() {
+        return;
+    }
+    let no_way = if facts.recovery {
+        ""
+    } else {
+        ", and there is no way back"
+    };
+    let why = format!("the device is tainted ({}){no_way}", facts.tainted.join("; "));
+    person(unmet, asked, "this device", &why);
 }
 
 /// Nothing to do: the program does not say that it is busy, and the machine is not either.

@@ -32,6 +32,8 @@ fn calm() -> Facts {
         waited_seconds: 0,
         asks: false,
         told: false,
+        tainted: Vec::new(),
+        recovery: true,
         held_back: None,
     }
 }
@@ -70,6 +72,7 @@ fn all_conditions_that_are_not_met_are_named_at_once() {
         power_above_percent: Some(60),
         place: Some("depot".into()),
         interlock: Some("door".into()),
+        tainted: Tainted::Recoverable,
         wait_hours: Some(500),
         otherwise: Otherwise::Ask,
     };
@@ -130,6 +133,44 @@ fn all_conditions_that_are_not_met_are_named_at_once() {
     assert_eq!(until[2..7], other);
     assert_eq!(until[7..], [hours(4 * 24 + 11), None]);
     assert_eq!(unmet[5].since, Some(UnixTime(MONDAY - 60)));
+}
+
+/// Every word on tainted devices, with and without a way back, with and without a person's word.
+#[test]
+fn a_tainted_device_is_not_updated_without_a_way_back_or_a_persons_word() {
+    for (tainted, recovery, told, waits) in [
+        (Tainted::Recoverable, true, false, false),
+        (Tainted::Recoverable, false, false, true),
+        (Tainted::Recoverable, false, true, false),
+        (Tainted::Ask, true, false, true),
+        (Tainted::Ask, false, false, true),
+        (Tainted::Ask, true, true, false),
+        (Tainted::Install, false, false, false),
+    ] {
+        let policy = Policy {
+            tainted,
+            ..Policy::default()
+        };
+        let facts = Facts {
+            tainted: vec!["payload/x was changed".into()],
+            recovery,
+            told,
+            ..calm()
+        };
+        let verdict = verdict(&policy, &Site::default(), &facts);
+        let asks = keys(&verdict).contains(Unmet::PERSON);
+        assert_eq!(asks, waits, "{tainted:?} {recovery} {told}: {verdict:?}");
+        if let Verdict::Wait(unmet) = &verdict {
+            assert!(unmet[0].what.contains("payload/x was changed"), "{unmet:?}");
+            assert_eq!(unmet[0].holder, "this device");
+        }
+        let clean = Facts {
+            tainted: Vec::new(),
+            ..facts
+        };
+        let clean = self::verdict(&policy, &Site::default(), &clean);
+        assert_eq!(clean, Verdict::Go, "{tainted:?}");
+    }
 }
 
 /// What was stopped elsewhere is neither fetched nor activated, whoever's time is over.

@@ -11,6 +11,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use crate::backoff::BackOff;
+use crate::dry_run::dry_run;
 use crate::hub::Hub;
 use crate::limits::{BACK_OFF_BASE, BACK_OFF_CAP, WATCH_LAG};
 use crate::trust::chain;
@@ -55,6 +56,9 @@ async fn answer(hub: Arc<Hub>, request: DeviceRequest) -> Reply {
             component,
             overriding,
         } => Reply::of(ask(&hub, component, |reply| Command::Activate(overriding, reply)).await),
+        DeviceRequest::Plan { component, version } => {
+            Reply::of(dry_run(&hub, &component, version.as_ref()).await)
+        }
         DeviceRequest::Watch => follow(&hub, step_only),
         DeviceRequest::Follow => follow(&hub, |line| serde_json::to_value(line).ok()),
     }

@@ -22,6 +22,7 @@ pub mod conditions;
 pub mod control;
 pub mod data;
 pub mod download;
+pub mod dry_run;
 pub mod enroll;
 pub mod generation;
 pub mod http;

@@ -104,6 +104,15 @@ pub const MAX_HOLDER: usize = 100;
 /// Bytes that are read of a figure of the system or of an interlock.
 pub const MAX_SENSOR: u64 = 512;
 
+/// `/proc/meminfo`: some fifty short lines.
+pub const MAX_MEMINFO: u64 = 16 * 1024;
+
+/// Lines of the install record in which earlier pauses are looked for.
+pub const MEASURED_LINES: usize = 200;
+
+/// Earlier pauses that a prediction is made from: the newest.
+pub const MEASURED_PAUSES: usize = 9;
+
 /// How long `device apply --once` waits for an answer of the manager: a slow radio link has shaken hands by then, twice.
 pub const ONCE_ANSWER: Duration = Duration::from_secs(60);
 /// How long it takes at most, if it is not told otherwise.

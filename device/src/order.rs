@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use protocol::Stamp;
 use protocol::device::Order;
-use release::{Arch, Component, Form, Release, State, Version, VersionReq};
+use release::{Component, Form, Machine, Release, State, Version, VersionReq};
 
 use crate::limits::DISK_RESERVE;
 use crate::machine::{Answers, Attempt, Cause, DataChange, Installed, Slot};
@@ -13,14 +13,8 @@ use crate::trust::Found;
 /// What the order is judged by, beside the metadata.
 #[derive(Debug, Clone)]
 pub struct Facts {
-    /// This agent's version.
-    pub agent: Version,
-    /// This processor; none if it has no name here.
-    pub arch: Option<Arch>,
-    /// Hardware ids that this device answers to.
-    pub hardware: Vec<String>,
-    /// Memory of the machine in bytes.
-    pub memory_bytes: u64,
+    /// What this device is and has.
+    pub machine: Machine,
     /// Free bytes where releases lie.
     pub free_bytes: u64,
     /// Bytes of this target that are here already.
@@ -217,43 +211,9 @@ fn objection(slot: &Slot, found: &Found, facts: &Facts) -> Option<String> {
     if let Some(reason) = facts.agent_stays.as_ref().or(facts.module.as_ref()) {
         return Some(reason.clone());
     }
-    if let Some(arch) = release.arch.filter(|arch| Some(*arch) != facts.arch) {
-        let here = facts
-            .arch
-            .map_or_else(|| std::env::consts::ARCH.to_owned(), |here| here.to_string());
-        return Some(format!("it is built for {arch}, this device is {here}"));
-    }
-    if !release.hardware.is_empty() && !release.hardware.iter().any(|id| facts.hardware.contains(id)) {
-        return Some(format!(
-            "it is for hardware {}, this device is {}",
-            release.hardware.join(", "),
-            if facts.hardware.is_empty() {
-                "none of it".into()
-            } else {
-                facts.hardware.join(", ")
-            }
-        ));
-    }
-    if let Some(wanted) = release
-        .requires
-        .agent
-        .as_ref()
-        .filter(|r| !r.matches(facts.agent.semver()))
-    {
-        return Some(format!(
-            "it requires an agent {wanted}, this one is {}",
-            facts.agent
-        ));
-    }
-    if let Some(wanted) = release
-        .requires
-        .memory_bytes
-        .filter(|wanted| *wanted > facts.memory_bytes)
-    {
-        return Some(format!(
-            "it requires {wanted} bytes of memory, there are {}",
-            facts.memory_bytes
-        ));
+    let machine = &facts.machine;
+    if let Some(reason) = machine.lacks(release.arch, &release.hardware, &release.requires) {
+        return Some(reason);
     }
     if let Some(reason) = misfit(release, &facts.neighbours).or_else(|| strange_data(release, facts.schema)) {
         return Some(reason);

@@ -17,7 +17,7 @@ use crate::download::{DownloadError, download};
 use crate::hub::Hub;
 use crate::limits::{BACK_OFF_BASE, BACK_OFF_CAP, DOWNLOAD_TRIES};
 use crate::machine::Slot;
-use crate::machine_info::{agent_version, free_bytes, memory_bytes};
+use crate::machine_info::{free_bytes, machine};
 use crate::order::{
     DataRoom, Facts, Neighbour, Neighbours, Plan, Verdict, consider, data_change, first_look, misfit,
 };
@@ -44,6 +44,11 @@ pub async fn judge(hub: &Arc<Hub>, order: &Order, slot: &Slot) -> (Verdict, Opti
     if let Err(verdict) = refresh(hub).await {
         return (verdict, None);
     }
+    weigh(hub, order, slot).await
+}
+
+/// The same by the metadata that are here.
+pub async fn weigh(hub: &Arc<Hub>, order: &Order, slot: &Slot) -> (Verdict, Option<Digest>) {
     let found = match hub.trust.look_up_new(&order.target).await {
         Ok(found) => found,
         Err(fault) => return (Verdict::Refused(chain(&fault)), None),
@@ -55,10 +60,7 @@ pub async fn judge(hub: &Arc<Hub>, order: &Order, slot: &Slot) -> (Verdict, Opti
         schema,
         state,
         data,
-        agent: agent_version(),
-        arch: release::Arch::here(),
-        hardware: hub.settings.hardware.clone(),
-        memory_bytes: memory_bytes(),
+        machine: machine(&hub.settings.hardware),
         free_bytes: free_bytes(hub.layout.root()),
         arrived_bytes: hub
             .store

@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::layout::Layout;
 use crate::sync::Shared;
 
-const NAME: &str = "install";
+pub(crate) const NAME: &str = "install";
 
 /// The append-only record in `records/install.log` and `.jsonl`.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! How the command line prints what the agent answers.
 
 use protocol::Event;
-use protocol::control::{DeviceStatus, InstallEntry};
+use protocol::control::{DevicePlan, DeviceStatus, InstallEntry};
 use protocol::device::Waiting;
 
 use crate::once::{self, Applied};
@@ -83,6 +83,28 @@ fn waiting_lines(waiting: &Waiting) -> Vec<String> {
         lines.push(format!("    after {hours} h of waiting {then}"));
     }
     lines
+}
+
+pub(crate) fn plan_text(planned: &DevicePlan) -> String {
+    let runs = planned.running.as_ref().map_or_else(
+        || "nothing of it runs".to_owned(),
+        |version| format!("{version} runs"),
+    );
+    let mut lines = vec![
+        format!("{} {} ({runs})", planned.component, planned.version),
+        format!("  answer   {}", planned.plan.answer.word()),
+    ];
+    lines.extend(planned.plan.reasons.iter().map(|why| format!("  why      {why}")));
+    if let Some(pause) = planned.plan.pause {
+        let from = match pause.measured {
+            0 => "an estimate: none was measured here".to_owned(),
+            many => format!("from {many} measured here"),
+        };
+        lines.push(format!("  pause    about {} ms, {from}", pause.expected_ms));
+    }
+    lines.push(format!("  when     {}", planned.policy));
+    lines.extend(planned.waits.iter().map(|what| format!("  waits    {what}")));
+    lines.join("\n") + "\n"
 }
 
 pub(crate) fn applied_text(applied: &Applied) -> String {

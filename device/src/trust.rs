@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use durable::{Fetch, Files, Keep, Lapse, RefreshError, TrustError, TrustStore};
 use mtls::{Clock, FlooredClock};
-use release::{Release, ReleaseError, TargetPath};
+use release::{Component, Release, ReleaseError, TargetPath, Version};
 use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
 use tuf::{Digest, Limits, TrustedState, UnixTime};
@@ -263,6 +263,41 @@ impl Trust {
             digest,
             release,
         })
+    }
+
+    /// The release of a component with the highest counter, or of one version, with its target; none: there is no such
+    /// one. What cannot be read or was withdrawn is passed over, unless it is asked for by its version.
+    ///
+    /// # Errors
+    /// [`TrustFault`]: the trusted state cannot be used.
+    pub async fn newest(
+        &self,
+        component: &Component,
+        version: Option<&Version>,
+    ) -> Result<Option<(TargetPath, Found)>, TrustFault> {
+        let names: Vec<TargetPath> = {
+            let guard = self.held.lock().await;
+            let held = guard.as_ref().ok_or_else(|| self.fault())?;
+            let names = held.state.all_targets().filter_map(|(name, _)| name.parse().ok());
+            let wanted = |path: &TargetPath| {
+                path.component() == component && version.is_none_or(|version| path.version() == version)
+            };
+            names.filter(wanted).collect()
+        };
+        let mut newest: Option<(TargetPath, Found)> = None;
+        for name in names {
+            let Ok(found) = self.look_up(&name).await else {
+                continue;
+            };
+            let offered = version.is_some() || found.release.withdrawn.is_none();
+            let newer = newest
+                .as_ref()
+                .is_none_or(|(_, other)| other.release.counter < found.release.counter);
+            if offered && newer {
+                newest = Some((name, found));
+            }
+        }
+        Ok(newest)
     }
 
     /// The counter below which nothing of this component is installed.

@@ -21,6 +21,8 @@ mod crash_state;
 mod cut;
 #[path = "it/disk.rs"]
 mod disk;
+#[path = "it/dry_run.rs"]
+mod dry_run;
 #[path = "it/floor.rs"]
 mod floor;
 #[path = "it/flow.rs"]

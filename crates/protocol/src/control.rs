@@ -472,6 +472,14 @@ pub enum DeviceRequest {
         #[serde(default, rename = "override")]
         overriding: bool,
     },
+    /// What would become of a release here → [`DevicePlan`].
+    Plan {
+        /// Which component.
+        component: Component,
+        /// Which version; none: the newest that the device knows.
+        #[serde(default)]
+        version: Option<Version>,
+    },
     /// → stream of [`Event`], starting with the newest kept ones.
     Watch,
     /// → stream of [`DeviceEvent`]: steps and the agent's messages, starting with the newest kept ones.

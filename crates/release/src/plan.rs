@@ -9,7 +9,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::kind::Kind;
 use crate::limits;
+use crate::machine::Machine;
 use crate::name::Component;
 use crate::nature::{Category, Nature, Stillness, Transfer};
 
@@ -28,47 +30,72 @@ pub enum Answer {
 }
 
 /// A program that runs and is affected.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unit {
     /// Which.
     pub component: Component,
     /// How far it can come to rest while it lives, and hand over; none: it does not know how to.
+    #[serde(default)]
     pub cooperates: Option<Rest>,
 }
 
 /// How far a program can come to rest by itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rest {
     /// The greatest stillness.
     pub most: Stillness,
     /// The protocols and operations that it can wait for, by name.
+    #[serde(default)]
     pub names: BTreeSet<String>,
 }
 
+impl Rest {
+    /// How far a program of this kind can come to rest; none: it is stopped and started.
+    #[must_use]
+    pub fn of(kind: &Kind) -> Option<Self> {
+        match kind {
+            Kind::App | Kind::Agent | Kind::Module(_) => None,
+        }
+    }
+}
+
 /// What is known of the device.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Facts {
     /// The running programs that change at once, the release's own first; empty: nothing of it runs yet.
     pub running: Vec<Unit>,
     /// Whether the new version takes over from a running program.
+    #[serde(default)]
     pub takes_over: bool,
-    /// What the device lacks that the release requires, in words.
+    /// What the device is and has; none: not known.
+    #[serde(default)]
+    pub machine: Option<Machine>,
+    /// Why the device does not take it, such as hardware that it requires and that is not there; in words.
+    #[serde(default)]
     pub lacks: Option<String>,
     /// Why what runs cannot be trusted to be what was installed, in words.
+    #[serde(default)]
     pub tainted: Vec<String>,
     /// Whether there is a way back if the new version fails.
+    #[serde(default)]
     pub recovery: bool,
     /// Bytes of state to carry over or to convert.
+    #[serde(default)]
     pub state_bytes: u64,
     /// Bytes of memory in which a second version can run beside the first; none: not known.
+    #[serde(default)]
     pub room_bytes: Option<u64>,
     /// Bytes of memory that the new version needs, if its author says so.
+    #[serde(default)]
     pub needs_bytes: u64,
     /// Bytes on disk in which data can be converted beside those in use; none: not known.
+    #[serde(default)]
     pub spare_bytes: Option<u64>,
     /// Milliseconds that earlier live updates here paused.
+    #[serde(default)]
     pub live_ms: Vec<u64>,
     /// Milliseconds that earlier restarts here paused.
+    #[serde(default)]
     pub restart_ms: Vec<u64>,
 }
 
@@ -110,7 +137,7 @@ pub fn plan(nature: Option<&Nature>, facts: &Facts) -> Plan {
     if let Some(lacks) = &facts.lacks {
         return nothing(
             Answer::NeedsPerson,
-            format!("{lacks}: somebody has to change the device"),
+            format!("{lacks}: somebody has to change that first"),
         );
     }
     if !facts.tainted.is_empty() && !facts.recovery {

@@ -38,6 +38,19 @@ pub enum Otherwise {
     Refuse,
 }
 
+/// What becomes of a release on a tainted device: one where what runs is not what was installed, or does not run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tainted {
+    /// It is installed where there is a way back, or nothing to lose; else it waits for a person.
+    #[default]
+    Recoverable,
+    /// It waits for a person.
+    Ask,
+    /// It is installed, whatever is there.
+    Install,
+}
+
 /// When a device may activate a release. The default: at once.
 ///
 /// A condition that a program does not know makes the release malformed for it: what cannot be evaluated
@@ -78,12 +91,23 @@ pub struct Policy {
         skip_serializing_if = "Option::is_none"
     )]
     pub interlock: Option<String>,
+    /// What becomes of it on a tainted device.
+    #[serde(default, skip_serializing_if = "Tainted::is_default")]
+    pub tainted: Tainted,
     /// Hours after which waiting ends; none: it waits for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait_hours: Option<u32>,
     /// What happens then.
     #[serde(default)]
     pub otherwise: Otherwise,
+}
+
+impl Tainted {
+    // serde asks by reference.
+    #[allow(clippy::trivially_copy_pass_by_ref)]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl Policy {
@@ -158,6 +182,11 @@ impl fmt::Display for Policy {
                 .as_ref()
                 .map(|name| format!("interlock {name} not set")),
         );
+        more(match self.tainted {
+            Tainted::Recoverable => None,
+            Tainted::Ask => Some("on a tainted device ask a person".to_owned()),
+            Tainted::Install => Some("on a tainted device too".to_owned()),
+        });
         more(self.wait_hours.map(|hours| {
             let then = match self.otherwise {
                 Otherwise::Ask => "ask a person",

@@ -35,7 +35,7 @@ use crate::world::{CutOff, Point};
 pub(crate) use data::{data_disk, transforms};
 use program::{Program, Unstarted};
 use prove::{problem, turn_away};
-pub(crate) use wait::watch_interlocks;
+pub(crate) use wait::{moment, taint, watch_interlocks};
 
 /// What others ask of a component.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use protocol::Step;
 use protocol::device::{Activate, Problem, Unmet, Waiting};
-use release::{Otherwise, Policy};
+use release::{Component, Otherwise, Policy, Tainted};
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
@@ -20,9 +20,10 @@ use crate::hub::Hub;
 use crate::limits::{
     MAX_CONDITION, MAX_WAIT_STEPS, WAIT_DOUBLINGS, WAIT_GAP, WAIT_LOOK, WAIT_MARK, WAIT_TELL,
 };
-use crate::machine::{Attempt, Happening, Life, Wait, Word};
+use crate::machine::{Attempt, Happening, Life, Slot, Wait, Word};
 use crate::sensors;
 use crate::settings::Site;
+use crate::stage;
 use crate::trust::{Found, chain};
 use crate::world::CutOff;
 
@@ -69,11 +70,13 @@ impl Unit {
     /// What holds a release back that may be activated otherwise; none: nothing.
     pub(super) async fn hold_back(&mut self, attempt: &Attempt, found: &Found) -> Option<Happening> {
         let site = self.hub.settings.install.of(&self.component);
-        if found.release.policy.is_immediate() && site.is_free() {
-            return None;
+        let mut facts = self.facts(attempt).await;
+        let mut verdict = judge(&self.asked(found, &site), &facts);
+        // Looking at every file of what runs takes a while: only where nothing else is waited for.
+        if verdict == Verdict::Go && facts.fetched && !facts.told {
+            (facts.tainted, facts.recovery) = self.taint(found.release.policy.tainted).await;
+            verdict = judge(&self.asked(found, &site), &facts);
         }
-        let facts = self.facts(attempt).await;
-        let verdict = judge(&self.asked(found, &site), &facts);
         if let Some(Word::Override(conditions)) = &attempt.word {
             // Given before it was fetched: only now it is known what is overridden.
             let unmet = unmet_of(&verdict).filter(|_| conditions.is_empty());
@@ -96,42 +99,13 @@ impl Unit {
         }
     }
 
+    async fn taint(&self, asked: Tainted) -> (Vec<String>, bool) {
+        let runs = self.program.is_some();
+        taint(&self.hub, &self.component, &self.slot, runs, asked).await
+    }
+
     async fn facts(&self, attempt: &Attempt) -> Facts {
-        let hub = Arc::clone(&self.hub);
-        let data = hub.layout.data(&self.component);
-        let read = spawn_blocking(move || {
-            let time = hub.world.clock.now();
-            let sensors = &hub.world.sensors;
-            let figures = (
-                sensors.offset_seconds(time.now),
-                sensors.load_percent(),
-                sensors.power(),
-            );
-            let set = sensors::interlocks(&hub.layout.interlocks());
-            (time, figures, set, sensors::is_busy(&data))
-        });
-        let time = self.hub.world.clock.now();
-        // Cut off, the agent ends.
-        let unread = (time, (0, None, crate::conditions::Power::Unknown), None, true);
-        let (time, figures, interlocks, busy) = read.await.unwrap_or(unread);
-        let floor = self.hub.world.clock.floor();
-        let wait = attempt.wait.as_ref();
-        Facts {
-            time,
-            floor,
-            offset_seconds: figures.0,
-            load_percent: figures.1,
-            power: figures.2,
-            place: self.hub.settings.place.clone(),
-            interlocks,
-            installed: self.slot.current.is_some(),
-            busy,
-            fetched: self.slot.life != Life::Notified,
-            waited_seconds: wait.map_or(0, |wait| wait.seconds(&mtls::stamp(), floor)),
-            asks: wait.is_some_and(|wait| wait.asks),
-            told: attempt.word.is_some(),
-            held_back: self.hub.held_back.with(|held| held.get(&attempt.update).cloned()),
-        }
+        moment(&self.hub, &self.component, &self.slot, Some(attempt)).await
     }
 
     /// Shows what is waited for, and says so where it is something else than before.
@@ -306,6 +280,81 @@ impl Unit {
                 Ok(())
             }
         }
+    }
+}
+
+/// What is tainted here, and whether there is a way back nevertheless; `runs`: whether the program does. Every file of what
+/// is installed is read.
+pub(crate) async fn taint(
+    hub: &Arc<Hub>,
+    component: &Component,
+    slot: &Slot,
+    runs: bool,
+    asked: Tainted,
+) -> (Vec<String>, bool) {
+    let current = slot.current.as_ref();
+    let Some(current) = current.filter(|now| asked != Tainted::Install && now.kind.is_app()) else {
+        return (Vec::new(), true);
+    };
+    if !runs {
+        return (
+            vec![format!("{component} {} does not run", current.version)],
+            true,
+        );
+    }
+    let digest = current.digest;
+    let verify = move |hub: &Hub| stage::verify(&hub.world.files, &hub.layout, &digest).err();
+    // Cut off, the agent ends.
+    let fault = hub.long_work(verify).await.ok().flatten();
+    let recovery = fault.is_none();
+    let tainted = fault.map(|fault| chain(&fault));
+    (tainted.into_iter().collect(), recovery)
+}
+
+/// What conditions are held against now. Whether the device is tainted is looked at apart: that takes a while.
+pub(crate) async fn moment(
+    hub: &Arc<Hub>,
+    component: &Component,
+    slot: &Slot,
+    attempt: Option<&Attempt>,
+) -> Facts {
+    let reading = Arc::clone(hub);
+    let data = hub.layout.data(component);
+    let read = spawn_blocking(move || {
+        let time = reading.world.clock.now();
+        let sensors = &reading.world.sensors;
+        let figures = (
+            sensors.offset_seconds(time.now),
+            sensors.load_percent(),
+            sensors.power(),
+        );
+        let set = sensors::interlocks(&reading.layout.interlocks());
+        (time, figures, set, sensors::is_busy(&data))
+    });
+    let time = hub.world.clock.now();
+    // Cut off, the agent ends.
+    let unread = (time, (0, None, crate::conditions::Power::Unknown), None, true);
+    let (time, figures, interlocks, busy) = read.await.unwrap_or(unread);
+    let floor = hub.world.clock.floor();
+    let wait = attempt.and_then(|attempt| attempt.wait.as_ref());
+    let update = attempt.map(|attempt| attempt.update);
+    Facts {
+        time,
+        floor,
+        offset_seconds: figures.0,
+        load_percent: figures.1,
+        power: figures.2,
+        place: hub.settings.place.clone(),
+        interlocks,
+        installed: slot.current.is_some(),
+        busy,
+        fetched: slot.life != Life::Notified,
+        waited_seconds: wait.map_or(0, |wait| wait.seconds(&mtls::stamp(), floor)),
+        asks: wait.is_some_and(|wait| wait.asks),
+        told: attempt.is_some_and(|attempt| attempt.word.is_some()),
+        tainted: Vec::new(),
+        recovery: true,
+        held_back: update.and_then(|update| hub.held_back.with(|held| held.get(&update).cloned())),
     }
 }
 

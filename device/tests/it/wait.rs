@@ -14,7 +14,7 @@ use device::world::World;
 use protocol::control::DeviceRequest;
 use protocol::device::{Activity, Waiting};
 use protocol::{Outcome, Step};
-use release::{Otherwise, Policy, Release, Urgency, Withdrawn};
+use release::{Otherwise, Policy, Release, Tainted, Urgency, Withdrawn};
 use tuf::{Digest, UnixTime};
 
 use crate::repository::{good, now, script};
@@ -406,6 +406,108 @@ async fn an_end_of_waiting_gives_a_release_up_and_it_is_not_tried_again() {
             .is_some()
     );
     assert_eq!(site.data("running"), "1.0.0");
+    agent.stop().await;
+}
+
+/// Changes a file of the release that runs, as a person with an editor does.
+fn edit(site: &Site, agent: &Agent) {
+    let digest = agent.hub.components()[0].digest.unwrap();
+    let file = site.layout().release(&digest).join("payload/thermostat.sh");
+    let mut text = std::fs::read(&file).unwrap();
+    text.extend(b"# mended by hand\n");
+    std::fs::write(&file, text).unwrap();
+}
+
+/// R-003-24: there would be no way back to what was changed.
+#[tokio::test]
+async fn a_device_where_somebody_changed_what_runs_asks_a_person() {
+    let site = Site::new().await;
+    let agent = first_on(&site, &Figures::calm()).await;
+    edit(&site, &agent);
+    let second = script("1.1.0", 2);
+    site.publish(&second, &good("1.1.0"), Some("1.0.0"));
+    let waiting = waits_for(&agent, &["person"]).await;
+    let what = &waiting.unmet[0].what;
+    assert!(
+        what.contains("payload/thermostat.sh of the installed release was changed on this disk")
+            && what.contains("no way back"),
+        "{what}"
+    );
+    assert_eq!(waiting.unmet[0].holder, "this device");
+    assert_eq!(site.data("running"), "1.0.0");
+    activate(&site, false).await.unwrap();
+    site.ends_with(&second, Outcome::Committed).await;
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn an_author_may_want_a_tainted_device_mended_at_once() {
+    let site = Site::new().await;
+    let agent = first_on(&site, &Figures::calm()).await;
+    edit(&site, &agent);
+    let second = second(Policy {
+        tainted: Tainted::Install,
+        ..Policy::default()
+    });
+    site.publish(&second, &good("1.1.0"), Some("1.0.0"));
+    site.ends_with(&second, Outcome::Committed).await;
+    agent.stop().await;
+}
+
+/// A program that does not stay up has nothing to lose, unless its author wants a person to look first.
+#[tokio::test]
+async fn what_does_not_run_is_mended_by_an_update_or_looked_at_first() {
+    let site = Site::new().await;
+    let agent = first_on(&site, &Figures::calm()).await;
+    edit(&site, &agent);
+    site.end_programs();
+    wait_for("the refusal to start it", || {
+        (agent.hub.components()[0].activity == Activity::Failing).then_some(())
+    })
+    .await;
+    let careful = second(Policy {
+        tainted: Tainted::Ask,
+        ..Policy::default()
+    });
+    site.publish(&careful, &good("1.1.0"), Some("1.0.0"));
+    let waiting = waits_for(&agent, &["person"]).await;
+    assert!(
+        waiting.unmet[0].what.contains("thermostat 1.0.0 does not run"),
+        "{waiting}"
+    );
+    let third = script("1.2.0", 3);
+    site.publish(&third, &good("1.2.0"), Some("1.0.0"));
+    site.ends_with(&third, Outcome::Committed).await;
+    assert_eq!(site.data("running"), "1.2.0");
+    agent.stop().await;
+}
+
+/// The four policies of the paper (R-003-20, 21, 24): a delay of N days ends when so many days have verifiably passed, a
+/// high load ends when it is low.
+#[tokio::test]
+async fn a_delay_of_days_and_a_high_load_end_by_themselves() {
+    let site = Site::new().await;
+    let figures = Figures::calm();
+    let agent = first_on(&site, &figures).await;
+    figures.set(|figures| figures.1 = 95);
+    let second = second(Policy {
+        urgency: Urgency::Soak,
+        soak_days: Some(10),
+        load_below_percent: Some(30),
+        ..Policy::default()
+    });
+    site.publish(&second, &good("1.1.0"), Some("1.0.0"));
+    let waiting = waits_for(&agent, &["soak", "load"]).await;
+    assert!(waiting.unmet[0].until.is_some() && waiting.unmet[1].until.is_none());
+    // A clock that somebody sets ahead ends nothing; what is verified now was signed ten days later.
+    let later = now().plus_seconds(10 * 86_400 + 60);
+    agent.hub.world.clock.set_floor(Some(later));
+    agent.hub.look_again();
+    waits_for(&agent, &["load"]).await;
+    assert_eq!(site.data("running"), "1.0.0");
+    figures.set(|figures| figures.1 = 5);
+    agent.hub.look_again();
+    site.ends_with(&second, Outcome::Committed).await;
     agent.stop().await;
 }
 

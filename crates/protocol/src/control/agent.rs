@@ -71,6 +71,25 @@ pub struct BadRelease {
     pub reason: String,
 }
 
+/// What would become of a release on a device: a dry run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DevicePlan {
+    /// The component.
+    pub component: Component,
+    /// The version that was asked about.
+    pub version: Version,
+    /// The version that runs.
+    pub running: Option<Version>,
+    /// How it would come to run, why, and for how long nobody would be served.
+    pub plan: release::plan::Plan,
+    /// When its author wants it to happen, in words.
+    pub policy: String,
+    /// What it would wait for at this moment; empty: nothing.
+    pub waits: Vec<String>,
+    /// What the answer was made of, for `admin-gui plan --device-facts`.
+    pub facts: release::plan::Facts,
+}
+
 /// One line of a device's event view.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]

@@ -11,7 +11,7 @@ use crate::kind::{Kind, ModuleName};
 use crate::limits;
 use crate::name::Component;
 use crate::nature::{Category, Nature, Stillness, Transfer};
-use crate::policy::{Otherwise, Policy, Urgency};
+use crate::policy::{Otherwise, Policy, Tainted, Urgency};
 use crate::run::{Health, How, Limits, Run};
 use crate::state::State;
 use crate::text;
@@ -389,6 +389,14 @@ fn policy(mut table: Table<'_>, faults: &mut Faults<'_>) -> Option<Policy> {
     let otherwise = read_if(table.take("otherwise"), faults, |f, faults| {
         f.one_of(&ends, faults)
     });
+    let taints = [
+        ("recoverable", Tainted::Recoverable),
+        ("ask", Tainted::Ask),
+        ("install", Tainted::Install),
+    ];
+    let tainted = read_if(table.take("tainted"), faults, |f, faults| {
+        f.one_of(&taints, faults)
+    });
     let mut small = |key| table.take(key).and_then(|f| f.small(u32::MAX, faults));
     let (soak_days, wait_hours) = (small("soak_days"), small("wait_hours"));
     let mut percent = |key| table.take(key).and_then(|f| f.small(u8::MAX.into(), faults));
@@ -403,6 +411,7 @@ fn policy(mut table: Table<'_>, faults: &mut Faults<'_>) -> Option<Policy> {
         power_above_percent: power.and_then(|n| u8::try_from(n).ok()),
         place,
         interlock,
+        tainted: tainted.unwrap_or_default(),
         wait_hours,
         otherwise: otherwise.unwrap_or_default(),
     };

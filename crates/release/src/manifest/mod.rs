@@ -53,6 +53,7 @@
 //! power_above_percent = 30
 //! place = "depot"
 //! interlock = "door-open"
+//! tainted = "recoverable"   # where what runs was changed by hand or does not run: recoverable, ask, install
 //! wait_hours = 720
 //! otherwise = "ask"         # ask, install, refuse
 //!

@@ -9,7 +9,7 @@ use proptest::sample::select;
 
 use super::*;
 use crate::nature::{Category, Nature, Stillness};
-use crate::policy::{Otherwise, Urgency};
+use crate::policy::{Otherwise, Tainted, Urgency};
 use crate::run::How;
 
 const SMALL: &str = "format = 1\ncomponent = \"thermostat\"\nversion = \"1.2\"\n\n[run]\nhow = \"exec\"\nprogram = \"thermostat\"\n";
@@ -182,8 +182,8 @@ fn a_fault_names_its_place_and_the_way_out() {
         ((46, 11), "soak_days = 10", "", "add soak_days"),
         ((48, 35), "sat,sun 00", "weekend 00", "mon-fri 22:00-04:00"),
         ((49, 22), "percent = 50", "percent = 101", "1 to 100"),
-        ((54, 13), "\"ask\"", "\"pray\"", "\"install\""),
-        ((57, 10), "\"…\"", "\"\\u0007\"", "control character"),
+        ((55, 13), "\"ask\"", "\"pray\"", "\"install\""),
+        ((58, 10), "\"…\"", "\"\\u0007\"", "control character"),
     ] {
         let text = full();
         assert!(text.contains(old), "{old}");
@@ -459,6 +459,7 @@ fn write_policy(
     line(text, "soak_days", soak);
     line(text, "load_below_percent", load);
     line(text, "place", place.as_deref().map(quoted));
+    line(text, "tainted", wait.map(|_| "\"ask\""));
     line(text, "wait_hours", wait);
     line(text, "otherwise", wait.map(|_| "\"refuse\""));
     manifest.nature = Some(Nature::plain(Category::Data, Stillness::Protocol));
@@ -468,6 +469,7 @@ fn write_policy(
         windows: vec![window.parse().unwrap()],
         load_below_percent: load,
         place,
+        tainted: wait.map_or(Tainted::Recoverable, |_| Tainted::Ask),
         wait_hours: wait,
         otherwise: wait.map_or(Otherwise::Ask, |_| Otherwise::Refuse),
         ..Policy::default()
