@@ -24,6 +24,24 @@ pub const KEYS_IN_A_FOLDER: usize = 256;
 
 /// Bytes of `author.toml`.
 pub const CONFIG_BYTES: u64 = 64 << 10;
+/// Bytes of what a device tells of itself (`device plan --json`).
+pub const FACTS_BYTES: u64 = 256 << 10;
+/// Seconds that certificates and metadata of a rehearsal are good for: a day, and it ends within minutes.
+pub const REHEARSAL_SECONDS: i64 = 86_400;
+/// How long a rehearsal may take in all, unless it is said otherwise.
+pub const REHEARSAL: Duration = Duration::from_secs(600);
+/// How long one run of a rehearsal's device may take beside what its packages ask for.
+pub const REHEARSAL_RUN: Duration = Duration::from_secs(30);
+/// Seconds after which a version that is made to fail in a rehearsal has failed.
+pub const REHEARSAL_SICK_SECONDS: u32 = 2;
+/// Between two looks at a rehearsal's device that starts or ends.
+pub const REHEARSAL_LOOK: Duration = Duration::from_millis(5);
+/// How long a killed program may take to be gone.
+pub const REHEARSAL_ANSWER: Duration = Duration::from_secs(5);
+/// Files of a program's data that a rehearsal compares.
+pub const REHEARSAL_FILES: usize = 10_000;
+/// Bytes of the log of a rehearsal's device that are read for its last words.
+pub const REHEARSAL_LOG: u64 = 16 << 20;
 /// Bytes of `update.toml`.
 pub const MANIFEST_BYTES: u64 = 256 << 10;
 /// Bytes at a file's start that tell what it is: an ELF header and a `#!` line fit in.

@@ -37,6 +37,12 @@ pub enum Command {
     Pack(Pack),
     /// Show what a file or folder is, what is in it and what a device will do with it; no site is needed
     Inspect(Inspect),
+    /// Show how a file or folder would come to run on a device: live, restart, needs a person, impossible; why, and the
+    /// predicted pause. No site is needed
+    Plan(Plan),
+    /// Try a whole update on this machine before anything is signed: install, health, data there and back, kill at every
+    /// step, roll back. No site and no key are needed
+    Rehearse(Rehearse),
     /// Show what was published from here
     History(History),
     /// Show current versions, the state of the repository and what the devices made of it
@@ -352,6 +358,59 @@ pub struct Inspect {
     /// About a single file.
     #[command(flatten)]
     pub release: ReleaseOptions,
+}
+
+/// `plan`.
+#[derive(Debug, Args)]
+pub struct Plan {
+    /// A program, a package, or a folder with update.toml and payload/
+    pub path: PathBuf,
+    /// The device: what `device plan COMPONENT --json` printed there. Without it and --from: one where nothing of it runs
+    #[arg(long, value_name = "FILE", conflicts_with = "from")]
+    pub device_facts: Option<PathBuf>,
+    /// A device that runs this package
+    #[arg(long, value_name = "OLD")]
+    pub from: Option<PathBuf>,
+    /// Print JSON for programs
+    #[arg(long)]
+    pub json: bool,
+    /// About a single file.
+    #[command(flatten)]
+    pub release: ReleaseOptions,
+}
+
+/// `rehearse`.
+#[derive(Debug, Args)]
+pub struct Rehearse {
+    /// What is to be published: a program, a package, or a folder with update.toml and payload/
+    pub path: PathBuf,
+    /// What devices run now
+    #[arg(long, value_name = "OLD")]
+    pub from: PathBuf,
+    /// The device program; default: the one beside this program, else in the search path
+    #[arg(long, value_name = "PATH")]
+    pub device: Option<PathBuf>,
+    /// A folder with data that the old version shall find
+    #[arg(long, value_name = "FOLDER")]
+    pub data: Option<PathBuf>,
+    /// A variable of the programs' environment; may be repeated. PORT is a free one unless it is given
+    #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
+    pub env: Vec<(String, String)>,
+    /// Seconds that it may take at most
+    #[arg(long, value_name = "SECONDS", default_value_t = crate::limits::REHEARSAL.as_secs())]
+    pub limit: u64,
+    /// Leave its folder for a look
+    #[arg(long)]
+    pub keep: bool,
+    /// Print JSON for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    let parts = text.split_once('=').filter(|(name, _)| !name.is_empty());
+    let (name, value) = parts.ok_or_else(|| format!("{text:?} is not NAME=VALUE"))?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 /// `history`.

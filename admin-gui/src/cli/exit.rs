@@ -18,12 +18,14 @@ use crate::ceremony::{ChangeError, DraftError as RootDraftError, RootError};
 use crate::cosign::CosignError;
 use crate::desk::{DeskError, LookError, UnlockError};
 use crate::draft::DraftError;
+use crate::forecast::ForecastError;
 use crate::init::InitError;
 use crate::keyring::{NewKeyError, PublicFileError};
 use crate::maintain::{RecoverError, RenewError};
 use crate::package::PackFileError;
 use crate::passphrase::PassphraseError;
 use crate::publish::PublishError;
+use crate::rehearse::RehearseError;
 use crate::repository::ClientError;
 use crate::roles::RolesError;
 use crate::signing::KeyError;
@@ -66,9 +68,22 @@ fn of(cause: &(dyn Error + 'static)) -> Option<u8> {
         .or_else(|| cause.is::<super::Trouble>().then_some(UNREACHED))
         .or_else(|| (cause.is::<PassphraseError>() || cause.is::<KeyError>()).then_some(KEY))
         .or_else(|| cause.is::<super::package::Refused>().then_some(CHECK))
+        .or_else(|| cause.is::<super::package::Bad>().then_some(CHECK))
+        .or_else(|| match cause.downcast_ref()? {
+            RehearseError::Unfit { .. } | RehearseError::NotHere | RehearseError::Stopped(_) => Some(CHECK),
+            RehearseError::NoDevice => Some(WORDS),
+            RehearseError::Draft(_) | RehearseError::Disk(_) => Some(DISK),
+            RehearseError::Run { .. } | RehearseError::Silent { .. } | RehearseError::Site(_) => None,
+        })
         .or_else(|| match cause.downcast_ref()? {
             PackFileError::Folder(_) => Some(CHECK),
             PackFileError::Write { .. } => Some(DISK),
+        })
+        .or_else(|| match cause.downcast_ref()? {
+            ForecastError::Draft(_) | ForecastError::Read(_) => Some(DISK),
+            ForecastError::Unknown(_) | ForecastError::Other { .. } | ForecastError::Facts { .. } => {
+                Some(CHECK)
+            }
         })
         .or_else(|| cause.is::<DraftError>().then_some(DISK))
         .or_else(|| (cause.is::<durable::Error>() || cause.is::<durable::TrustError>()).then_some(DISK))

@@ -105,6 +105,8 @@ fn run(command: Command) -> Result<()> {
         Command::Publish(args) => runtime.block_on(publish(args)),
         Command::Pack(args) => package::pack(&args),
         Command::Inspect(args) => package::inspect(&args),
+        Command::Plan(args) => package::plan(&args),
+        Command::Rehearse(args) => runtime.block_on(package::rehearse(args)),
         Command::History(args) => show::history(&args),
         Command::Status(common) => runtime.block_on(async {
             let status = open(&common)?.status().await?;
@@ -376,6 +378,8 @@ fn wants_json(command: &Command) -> bool {
         Command::Serve(_) | Command::NewKey(_) | Command::Sign(_) => false,
         Command::Pack(args) => args.json,
         Command::Inspect(args) => args.json,
+        Command::Plan(args) => args.json,
+        Command::Rehearse(args) => args.json,
         Command::Root(command) => command.wants_json(),
         Command::Team(command) => command.wants_json(),
         Command::Init(args) => args.json,

@@ -18,6 +18,7 @@ mod command;
 mod cosign;
 mod cosign_attacks;
 mod fake;
+mod forecast;
 mod init;
 mod inspect;
 mod maintain;

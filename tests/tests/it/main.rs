@@ -26,6 +26,7 @@ mod offline;
 mod own_agent;
 mod ports;
 mod programs;
+mod rehearse;
 mod release_keys;
 mod replacement;
 mod secrets;

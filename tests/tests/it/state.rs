@@ -7,7 +7,7 @@ use e2e::{Site, SiteOptions};
 use protocol::Step;
 
 /// A package whose program is well only with data of its own schema, and which can make them of the one before.
-fn package(out: &Path, schema: u32, is_good: bool) -> PathBuf {
+pub(crate) fn package(out: &Path, schema: u32, is_good: bool) -> PathBuf {
     let dir = out.join(format!("ledger-{schema}"));
     let program = format!(
         "#!/usr/bin/env python3
