@@ -16,6 +16,7 @@ pub mod eval;
 pub mod figures;
 pub mod follow;
 pub mod forge;
+pub mod live;
 pub mod packages;
 pub mod process;
 pub mod proxy;

@@ -10,21 +10,21 @@ use resvg::usvg::{Options, Tree};
 use super::numbers::Numbers;
 
 /// Told apart by people who see colours differently too (Okabe and Ito), in an order of contrast on white.
-const COLOURS: [&str; 8] = [
+pub(super) const COLOURS: [&str; 8] = [
     "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9", "#444444", "#a6761d",
 ];
-const INK: &str = "#1c2630";
-const FAINT: &str = "#d5dbe1";
-const QUIET: &str = "#5a6773";
-const WIDTH: f64 = 960.0;
-const HEIGHT: f64 = 420.0;
-const LEFT: f64 = 72.0;
+pub(super) const INK: &str = "#1c2630";
+pub(super) const FAINT: &str = "#d5dbe1";
+pub(super) const QUIET: &str = "#5a6773";
+pub(super) const WIDTH: f64 = 960.0;
+pub(super) const HEIGHT: f64 = 420.0;
+pub(super) const LEFT: f64 = 72.0;
 /// Where lines have their names.
-const RIGHT: f64 = 200.0;
+pub(super) const RIGHT: f64 = 200.0;
 /// Where nothing stands.
 const MARGIN: f64 = 28.0;
-const TOP: f64 = 52.0;
-const BOTTOM: f64 = 48.0;
+pub(super) const TOP: f64 = 52.0;
+pub(super) const BOTTOM: f64 = 48.0;
 /// Pixels of the PNG for each of the SVG.
 const SCALE: f32 = 2.0;
 /// Room for a line of labels at the right edge.
@@ -52,8 +52,8 @@ pub struct Boxes<'a> {
     pub boxes: Vec<(&'a str, Vec<f64>)>,
 }
 
-struct Canvas {
-    out: String,
+pub(super) struct Canvas {
+    pub(super) out: String,
     top: f64,
 }
 
@@ -76,7 +76,7 @@ pub(super) fn time(ms: f64) -> String {
 }
 
 /// The next number of the kind 1, 2 or 5 times a power of ten.
-fn step(span: f64) -> f64 {
+pub(super) fn step(span: f64) -> f64 {
     let rough = (span / TICKS).max(1e-6);
     let power = 10_f64.powf(rough.log10().floor());
     let factor = [1.0, 2.0, 5.0, 10.0].into_iter().find(|f| f * power >= rough);
@@ -85,6 +85,16 @@ fn step(span: f64) -> f64 {
 
 impl Canvas {
     fn new(title: &str, right: f64, values: impl Iterator<Item = f64>) -> Self {
+        Self::labelled(title, right, values, time)
+    }
+
+    /// An empty chart that is high enough, its ticks named by `label`.
+    pub(super) fn labelled(
+        title: &str,
+        right: f64,
+        values: impl Iterator<Item = f64>,
+        label: fn(f64) -> String,
+    ) -> Self {
         let highest = values.fold(0.0_f64, f64::max).max(1.0);
         let step = step(highest);
         let top = (highest / step).ceil() * step;
@@ -106,17 +116,17 @@ impl Canvas {
         while tick <= top + step / 2.0 {
             let y = canvas.y(tick);
             canvas.line((LEFT, y), (WIDTH - right, y), FAINT, 1.0);
-            canvas.text(LEFT - 10.0, y + 4.0, "end", QUIET, &time(tick));
+            canvas.text(LEFT - 10.0, y + 4.0, "end", QUIET, &label(tick));
             tick += step;
         }
         canvas
     }
 
-    fn y(&self, value: f64) -> f64 {
+    pub(super) fn y(&self, value: f64) -> f64 {
         HEIGHT - BOTTOM - value.max(0.0) / self.top * (HEIGHT - TOP - BOTTOM)
     }
 
-    fn text(&mut self, x: f64, y: f64, anchor: &str, colour: &str, text: &str) {
+    pub(super) fn text(&mut self, x: f64, y: f64, anchor: &str, colour: &str, text: &str) {
         let text = escape(text);
         write!(
             self.out,
@@ -125,7 +135,7 @@ impl Canvas {
         .ok();
     }
 
-    fn line(&mut self, from: (f64, f64), to: (f64, f64), colour: &str, width: f64) {
+    pub(super) fn line(&mut self, from: (f64, f64), to: (f64, f64), colour: &str, width: f64) {
         write!(
             self.out,
             "<line x1=\"{:.1}\" y1=\"{:.1}\" x2=\"{:.1}\" y2=\"{:.1}\" stroke=\"{colour}\" stroke-width=\"{width}\"/>",
@@ -142,7 +152,7 @@ impl Canvas {
         .ok();
     }
 
-    fn done(mut self) -> String {
+    pub(super) fn done(mut self) -> String {
         self.out.push_str("</svg>");
         self.out
     }
@@ -201,7 +211,7 @@ impl Lines<'_> {
 }
 
 /// Labels in their order from below, none over another and none below the chart.
-fn spread<'a>(mut labels: Vec<(f64, &'a str, &'a str)>) -> Vec<(f64, &'a str, &'a str)> {
+pub(super) fn spread<'a>(mut labels: Vec<(f64, &'a str, &'a str)>) -> Vec<(f64, &'a str, &'a str)> {
     labels.sort_by(|one, other| other.0.total_cmp(&one.0));
     let mut below = f64::INFINITY;
     for label in &mut labels {

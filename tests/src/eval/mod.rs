@@ -3,11 +3,14 @@
 
 mod chart;
 mod numbers;
+mod over;
 mod page;
 mod run;
 
 pub use chart::{Boxes, Lines, png};
 pub use numbers::{Numbers, Steadiness};
+pub use over::{Mark, Over};
+pub(crate) use page::{STYLE, escape};
 pub use page::{charts, page, write_report};
 pub use run::{HAND_OVERS, Sample, Series, Setting, measure, release_package, release_to};
 

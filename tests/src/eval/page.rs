@@ -11,7 +11,7 @@ use super::numbers::Numbers;
 use super::run::{HAND_OVERS, Sample, Series};
 use super::{ACTUAL, CLICK, DOCUMENT, DOWNLOAD, TOTAL, TYPES};
 
-const STYLE: &str = include_str!("page.css");
+pub(crate) const STYLE: &str = include_str!("page.css");
 /// Releases of the document's own table.
 const DOCUMENT_RUNS: usize = 6;
 /// The parts explain the total where no more than so many percent of it are left.
@@ -19,7 +19,7 @@ const EXPLAINED: f64 = 2.0;
 /// Bytes of raw data in one file, at most.
 const MAX_RAW: u64 = 256 << 20;
 
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")

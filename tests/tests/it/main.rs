@@ -21,6 +21,7 @@ mod kinds;
 mod life;
 mod lifetimes;
 mod link;
+mod live;
 mod metadata;
 mod offline;
 mod own_agent;
