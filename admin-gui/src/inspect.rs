@@ -198,9 +198,9 @@ fn steps(manifest: &Manifest, draft: &Draft) -> Vec<String> {
     }
     match (&manifest.kind, &manifest.run) {
         (Kind::Module(module), _) => steps.extend(steps_of_module(module)),
-        (Kind::App, Some(run)) => steps.extend(steps_of_program(manifest, run)),
+        (Kind::App | Kind::Live, Some(run)) => steps.extend(steps_of_program(manifest, run)),
         (Kind::Agent, Some(_)) => steps.extend(steps_of_agent(manifest)),
-        (Kind::App | Kind::Agent, None) => {}
+        (Kind::App | Kind::Live | Kind::Agent, None) => {}
     }
     steps
 }
@@ -229,6 +229,13 @@ fn steps_of_agent(manifest: &Manifest) -> Vec<String> {
 
 fn steps_of_program(manifest: &Manifest, run: &Run) -> Vec<String> {
     let mut steps = Vec::new();
+    if manifest.kind == Kind::Live {
+        let live = manifest.live.clone().unwrap_or_default();
+        steps.push(format!(
+            "where the running version is live too: start this one beside it, let it take over state and connections within {} s, and end the other; else as follows",
+            live.ready_seconds.saturating_add(live.still_seconds)
+        ));
+    }
     steps.push("stop the running version within its own time".to_owned());
     if let Some(state) = &manifest.state {
         steps.extend(steps_of_data(state));

@@ -63,7 +63,7 @@ pub async fn dry_run(
         Verdict::AlreadyDone => Some("it runs here already".to_owned()),
         Verdict::Refused(reason) | Verdict::Failed(reason) => Some(reason),
     };
-    let facts = facts(hub, &slot, &found, refused).await;
+    let facts = facts(hub, &slot, &found.release, found.length, refused).await;
     Ok(DevicePlan {
         component: component.clone(),
         version: found.release.version.clone(),
@@ -76,8 +76,13 @@ pub async fn dry_run(
 }
 
 /// What is known here for the planner.
-async fn facts(hub: &Arc<Hub>, slot: &Slot, found: &Found, refused: Option<String>) -> Facts {
-    let release = &found.release;
+pub(crate) async fn facts(
+    hub: &Arc<Hub>,
+    slot: &Slot,
+    release: &Release,
+    length: u64,
+    refused: Option<String>,
+) -> Facts {
     let running = slot.current.as_ref().map(|now| Unit {
         component: release.component.clone(),
         cooperates: Rest::of(&now.kind),
@@ -99,9 +104,7 @@ async fn facts(hub: &Arc<Hub>, slot: &Slot, found: &Found, refused: Option<Strin
         recovery,
         state_bytes: measuring.await.unwrap_or(0),
         room_bytes: available_bytes(),
-        needs_bytes: limits
-            .and_then(|limits| limits.memory_bytes)
-            .unwrap_or(found.length),
+        needs_bytes: limits.and_then(|limits| limits.memory_bytes).unwrap_or(length),
         spare_bytes: Some(free_bytes(&data_disk(hub))),
         live_ms,
         restart_ms,

@@ -9,6 +9,7 @@
 //! releases/        SHA-256/{release.rec, payload/…}
 //! data/COMPONENT/  what a program keeps; survives every update
 //! data/.kept/      COMPONENT/{work/, before/}: data while a version with a `[state]` takes over
+//! live/            a socket for each live COMPONENT, at which its program reports
 //! interlocks/      a file each, made by whoever wants nothing installed meanwhile
 //! output/          COMPONENT.log, COMPONENT.log.1
 //! records/         install.log, install.jsonl
@@ -137,6 +138,18 @@ impl Layout {
     #[must_use]
     pub fn data(&self, component: &Component) -> PathBuf {
         self.root.join("data").join(component.as_str())
+    }
+
+    /// Sockets at which live programs report.
+    #[must_use]
+    pub fn live(&self) -> PathBuf {
+        self.root.join("live")
+    }
+
+    /// The one of a component.
+    #[must_use]
+    pub fn live_socket(&self, component: &Component) -> PathBuf {
+        self.live().join(component.as_str())
     }
 
     /// Interlocks that are set.

@@ -31,6 +31,7 @@ pub mod launcher;
 pub mod layout;
 pub mod limits;
 pub mod link;
+pub(crate) mod live;
 pub mod machine;
 pub mod machine_info;
 pub mod manager;

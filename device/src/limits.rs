@@ -166,6 +166,14 @@ pub const STABLE_AFTER: Duration = Duration::from_secs(60);
 pub const MAX_STOP: Duration = Duration::from_secs(600);
 /// Time for a process group to vanish after SIGKILL.
 pub const KILL_WAIT: Duration = Duration::from_secs(5);
+/// How long a live program that runs may take to be found at its socket; it dials again within two seconds.
+pub const LIVE_REPORT: Duration = Duration::from_secs(3);
+/// Pause between two looks at a new program that has yet to report.
+pub const HANDING_LOOK: Duration = Duration::from_millis(20);
+/// How long an agent that starts waits for a program to say whether it serves, beyond what it may stand still.
+pub const LIVE_SETTLE: Duration = Duration::from_secs(10);
+/// Bytes of the file that says that a handing over was decided.
+pub const MAX_DECISION: u64 = 64;
 
 /// First pause between two health probes after a start.
 pub const FIRST_PROBE: Duration = Duration::from_millis(5);

@@ -27,11 +27,15 @@
 //!
 //! Where the release has a `[state]`, the data are saved between `switching` and `trying` (`machine::data`).
 //!
+//! A live program hands over to its next version between `switching` and `trying`, where it can (`machine::live`); its way
+//! back is the same.
+//!
 //! The pointer (`current`) names the new version from `trying` on; it is in the same record as the life, so
 //! they can never disagree.
 
 mod data;
 mod happening;
+mod live;
 mod module;
 mod own;
 mod slot;
@@ -123,6 +127,9 @@ pub struct Attempt {
     /// What becomes of its data; none: they are left alone.
     #[serde(default)]
     pub data: Option<DataChange>,
+    /// What else the report tells: how a live program was handed over, or why it was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
     /// Why it failed, where that is not held against the release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub excuse: Option<String>,
@@ -301,6 +308,9 @@ pub fn step(mut slot: Slot, happening: Happening) -> Stepped {
             Some(reason),
             vec![A::Start, A::Report],
         )),
+        (Life::Switching, H::HandedOver { note }) => Ok(live::handed_over(slot, note)),
+        (Life::Switching, H::NotHandedOver { reason, bad }) => Ok(live::not_handed_over(slot, reason, bad)),
+        (Life::Switching, H::CannotHandOver { note }) => Ok(live::cannot(slot, note)),
         (Life::Switching, H::Stopped) if slot.data_change().is_some() => Ok(data::save(slot)),
         (Life::Saving, H::Saved) => Ok(data::apply(slot)),
         (Life::Saving, H::NotSaved { reason, bad }) => Ok(data::not_saved(slot, reason, bad)),

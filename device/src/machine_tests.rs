@@ -44,6 +44,7 @@ pub(super) fn attempt(cause: Cause, to: u8) -> Attempt {
         wait: None,
         word: None,
         data: None,
+        note: None,
         excuse: None,
     }
 }

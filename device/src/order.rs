@@ -179,6 +179,7 @@ fn plan(order: &Order, slot: &Slot, found: &Found, facts: &Facts) -> Verdict {
             wait: None,
             word: None,
             data: data_change(&found.release, facts.state.as_ref(), facts.schema),
+            note: None,
             excuse: None,
         },
         length: found.length,

@@ -27,6 +27,8 @@ mod dry_run;
 mod floor;
 #[path = "it/flow.rs"]
 mod flow;
+#[path = "it/live.rs"]
+mod live;
 #[path = "it/module.rs"]
 mod module;
 #[path = "it/once.rs"]

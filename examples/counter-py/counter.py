@@ -12,6 +12,7 @@ import time
 SEALED = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 PACKET, PACKET_DESCRIPTORS = 64 * 1024, 250
 VERSION = sys.argv[1] if len(sys.argv) > 1 else "1"
+SCHEMA = int(sys.argv[2]) if len(sys.argv) > 2 else 1
 
 
 # --- the protocol ---------------------------------------------------------------------------------------------------
@@ -104,7 +105,7 @@ def give(agent, prepare, verdict, state, descriptors):
     try:
         for first in range(0, len(descriptors), PACKET_DESCRIPTORS):
             agent.say({"say": "descriptors", "update": update}, descriptors[first : first + PACKET_DESCRIPTORS])
-        ready = {"say": "ready", "update": update, "schema": 1, "length": len(text)}
+        ready = {"say": "ready", "update": update, "schema": SCHEMA, "length": len(text)}
         ready |= {"descriptors": len(descriptors), "stopped_ns": stopped_ns}
         agent.say(ready, [memory])
     except OSError:

@@ -206,6 +206,7 @@ fn attempt(cause: Cause) -> Attempt {
         wait: None,
         word: None,
         data: None,
+        note: None,
         excuse: None,
     }
 }

@@ -36,6 +36,8 @@ pub(crate) enum Fault {
         again: Option<Duration>,
     },
     Failed(String),
+    /// The same, and the new version is to blame.
+    NewFailed(String),
 }
 
 impl Seat {
@@ -67,6 +69,10 @@ impl Seat {
 
     pub(crate) fn fault(&self, what: &str, reason: &str) -> Fault {
         Fault::Failed(format!("{} {what}: {reason}", self.name))
+    }
+
+    pub(crate) fn new_fault(&self, what: &str, reason: &str) -> Fault {
+        Fault::NewFailed(format!("{} {what}: {reason}", self.name))
     }
 
     pub(crate) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
@@ -160,7 +166,7 @@ impl Seat {
                     if let Some(mut new) = self.new.take() {
                         new.process.end();
                     }
-                    return Err(self.fault("did not come alive", &told(&error)));
+                    return Err(self.new_fault("did not come alive", &told(&error)));
                 }
             }
         }
@@ -179,7 +185,7 @@ impl Seat {
                 self.pause = Some(Duration::from_nanos(pause));
             }
             Message::Failed { update: of, reason } if of == update => {
-                return Err(self.fault("cannot take over", &brief(&reason)));
+                return Err(self.new_fault("cannot take over", &brief(&reason)));
             }
             _ => {}
         }

@@ -142,6 +142,8 @@ pub enum Outcome {
     Resumed {
         /// Why.
         reason: String,
+        /// Whether a new version is to blame: it could not be started, or did not take over what it was given.
+        blames_new: bool,
     },
     /// An old program does not want to be updated now; all go on.
     Refused {
@@ -220,7 +222,7 @@ impl Update<'_> {
         let until = Instant::now() + self.terms.start;
         for seat in &mut self.seats {
             let successor = starter.start(&seat.name, until);
-            seat.new = Some(successor.map_err(|reason| seat.fault("cannot be started", &reason))?);
+            seat.new = Some(successor.map_err(|reason| seat.new_fault("cannot be started", &reason))?);
         }
         self.pass(Phase::Started);
         let names: Vec<String> = self.seats.iter().map(|seat| seat.name.clone()).collect();
@@ -281,7 +283,7 @@ impl Update<'_> {
             };
             let state = match &mut seat.transform {
                 Some(transform) => transform(&given, until).map_err(|reason| {
-                    Fault::Failed(format!(
+                    Fault::NewFailed(format!(
                         "the state of {} cannot be transformed: {reason}",
                         seat.name
                     ))
@@ -301,7 +303,7 @@ impl Update<'_> {
                 .and_then(|()| channel.send(&take, &[state.as_fd(), self.verdict.as_fd()], until));
             // What a dead program still said is more than that it is dead.
             if let Err(error) = sent {
-                return Err(seat.fault("does not take over", &told(&error)));
+                return Err(seat.new_fault("does not take over", &told(&error)));
             }
         }
         Ok(())
@@ -319,7 +321,13 @@ impl Update<'_> {
                 Ok(false) => {
                     let slow = self.seats.iter().find(|seat| !wanted(seat));
                     let name = slow.map_or("", |seat| &seat.name);
-                    return Err(Fault::Failed(format!("{name}: {late}")));
+                    let reason = format!("{name}: {late}");
+                    let gave = slow.is_some_and(|seat| seat.given.stopped_ns > 0);
+                    return Err(if gave {
+                        Fault::NewFailed(reason)
+                    } else {
+                        Fault::Failed(reason)
+                    });
                 }
                 Err(error) => return Err(Fault::Failed(told(&error))),
             }
@@ -356,7 +364,7 @@ impl Update<'_> {
             seat.new = None;
             if !seat.serving && alone && seat.old.is_some() {
                 let why = match &served {
-                    Err(Fault::Failed(why)) => why.clone(),
+                    Err(Fault::Failed(why) | Fault::NewFailed(why)) => why.clone(),
                     _ => "the new version ended before it served".to_owned(),
                 };
                 seat.tell_old(&Message::Resume {
@@ -367,7 +375,10 @@ impl Update<'_> {
             }
         }
         if let Some(reason) = reason {
-            return Outcome::Resumed { reason };
+            return Outcome::Resumed {
+                reason,
+                blames_new: true,
+            };
         }
         self.pass(Phase::Serving);
         for seat in &self.seats {
@@ -383,13 +394,17 @@ impl Update<'_> {
     fn go_back(&mut self, fault: Fault) -> Outcome {
         let outcome = match fault {
             Fault::Refused { unit, reason, again } => Outcome::Refused { unit, reason, again },
-            Fault::Failed(reason) => Outcome::Resumed { reason },
+            Fault::Failed(reason) => resumed(&reason),
+            Fault::NewFailed(reason) => Outcome::Resumed {
+                reason,
+                blames_new: true,
+            },
         };
         // Before anybody is told: from here on none of the new programs can begin to serve.
         self.verdict.decide(Decision::Resume).ok();
         let reason = match &outcome {
             Outcome::Refused { unit, reason, .. } => format!("{unit} refuses: {reason}"),
-            Outcome::Resumed { reason } => reason.clone(),
+            Outcome::Resumed { reason, .. } => reason.clone(),
             Outcome::Committed => String::new(),
         };
         let resume = Message::Resume {
@@ -411,6 +426,7 @@ impl Update<'_> {
 fn resumed(reason: &str) -> Outcome {
     Outcome::Resumed {
         reason: reason.to_owned(),
+        blames_new: false,
     }
 }
 

@@ -215,7 +215,7 @@ fn the_new_program_goes_on_with_the_state_the_connection_and_the_listener() {
 #[test]
 fn the_old_program_goes_on_when_the_new_one_cannot_take_over() {
     let seen = hand_over(failing_program, false);
-    let Outcome::Resumed { reason } = &seen.outcome else {
+    let Outcome::Resumed { reason, .. } = &seen.outcome else {
         panic!("{:?}", seen.outcome)
     };
     assert_eq!(reason, "counter cannot take over: I do not understand schema 1");

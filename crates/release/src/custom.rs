@@ -10,6 +10,7 @@ use tuf::UnixTime;
 use crate::arch::Arch;
 use crate::kind::Kind;
 use crate::limits;
+use crate::live::Live;
 use crate::name::{Component, NameError, TargetPath};
 use crate::nature::Nature;
 use crate::policy::Policy;
@@ -54,6 +55,9 @@ pub struct Release {
     /// Where its data lies and in which form.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<State>,
+    /// What it hands over while it runs, if its kind is `live`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live: Option<Live>,
     /// What kind of change it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nature: Option<Nature>,
@@ -260,7 +264,7 @@ impl Release {
             return wrong("requires", "at most 32 components, none of them itself");
         }
         match (&self.kind, &self.run) {
-            (Kind::App | Kind::Agent, None) => {
+            (Kind::App | Kind::Live | Kind::Agent, None) => {
                 return wrong("run", "an application or agent names its program");
             }
             (Kind::Agent, Some(run)) => {
@@ -285,6 +289,12 @@ impl Release {
         }
         if let Some((_, why)) = self.nature.as_ref().and_then(Nature::contradiction) {
             return wrong("nature", why);
+        }
+        if let Some((_, why)) = self.live.as_ref().and_then(Live::contradiction) {
+            return wrong("live", why);
+        }
+        if self.live.is_some() && self.kind != Kind::Live {
+            return wrong("live", "only a release of kind live hands over");
         }
         if let Some((_, why)) = self.state.as_ref().and_then(State::contradiction) {
             return wrong("state", why);
@@ -344,6 +354,7 @@ mod tests {
                 ..Requires::default()
             },
             state: None,
+            live: None,
             nature: None,
             policy: Policy::default(),
             run: Some(Run::plain(How::Exec, "bin/thermostat".parse().unwrap())),
@@ -436,7 +447,8 @@ mod tests {
             ("/counter", json!(1.5)),
             ("/kind", json!("module:deb")), // with a program
             ("/kind", json!("module:../deb")),
-            ("/kind", json!("live")),
+            ("/kind", json!("Live")),
+            ("/live", json!({"schema": 1})),
             ("/run", Value::Null),
             ("/form", json!("zip")),
             ("/file_name", json!("../x")),

@@ -7,13 +7,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits;
 
-/// How a release is installed; written `app`, `agent` or `module:NAME`.
+/// How a release is installed; written `app`, `live`, `agent` or `module:NAME`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Kind {
     /// A process that the agent supervises.
     #[default]
     App,
+    /// The same, and it hands over to its next version while it runs.
+    Live,
     /// The device agent itself.
     Agent,
     /// Files that an update module of the device installs, by version 3 of Mender's Update Module protocol.
@@ -30,7 +32,7 @@ pub struct ModuleName(String);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KindError {
     /// No such kind.
-    #[error("{0:?} is not known: write \"app\", \"agent\" or \"module:NAME\"")]
+    #[error("{0:?} is not known: write \"app\", \"live\", \"agent\" or \"module:NAME\"")]
     Unknown(String),
     /// A module whose name is none.
     #[error("{0:?} is no module's name: use 1 to 64 of A-Z a-z 0-9 . _ -, beginning with a letter or digit")]
@@ -42,21 +44,22 @@ impl Kind {
     #[must_use]
     pub fn module(&self) -> Option<&ModuleName> {
         match self {
-            Self::App | Self::Agent => None,
+            Self::App | Self::Live | Self::Agent => None,
             Self::Module(name) => Some(name),
         }
     }
 
     /// Whether the agent supervises a process of it.
     #[must_use]
-    pub fn is_app(&self) -> bool {
-        *self == Self::App
+    pub fn is_supervised(&self) -> bool {
+        matches!(self, Self::App | Self::Live)
     }
 
     /// Whether a release of this kind can take the place of one of `other`: what installs them is the same.
     #[must_use]
     pub fn replaces(&self, other: &Self) -> bool {
-        std::mem::discriminant(self) == std::mem::discriminant(other)
+        let supervised = self.is_supervised() && other.is_supervised();
+        supervised || std::mem::discriminant(self) == std::mem::discriminant(other)
     }
 }
 
@@ -91,6 +94,7 @@ impl FromStr for Kind {
     fn from_str(text: &str) -> Result<Self, KindError> {
         match text.split_once(':') {
             None if text == "app" => Ok(Self::App),
+            None if text == "live" => Ok(Self::Live),
             None if text == "agent" => Ok(Self::Agent),
             Some(("module", name)) => name.parse().map(Self::Module),
             _ => Err(KindError::Unknown(shorten(text))),
@@ -112,6 +116,7 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::App => f.write_str("app"),
+            Self::Live => f.write_str("live"),
             Self::Agent => f.write_str("agent"),
             Self::Module(name) => write!(f, "module:{name}"),
         }
@@ -140,6 +145,7 @@ mod tests {
     fn a_kind_is_a_word_and_its_module_is_a_plain_name() {
         for text in [
             "app",
+            "live",
             "agent",
             "module:deb",
             "module:single-file",
@@ -152,7 +158,7 @@ mod tests {
         for bad in [
             "",
             "App",
-            "live",
+            "Live",
             "module",
             "module:",
             "module:../sh",

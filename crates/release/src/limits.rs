@@ -51,6 +51,15 @@ pub const REQUIRED_COMPONENTS: usize = 32;
 /// Schemas of data a release can take over.
 pub const SCHEMAS: usize = 64;
 
+/// Seconds in which a running program stands still and has handed over, unless the release says so otherwise.
+pub const LIVE_READY_SECONDS: u32 = 10;
+
+/// Seconds in which the new version must then be able to serve, unless the release says so otherwise.
+pub const LIVE_STILL_SECONDS: u32 = 5;
+
+/// The most that either of them can be: whoever stands still serves nobody.
+pub const LIVE_SECONDS: u32 = 600;
+
 /// Seconds in which a program that transforms data ends, unless the release says so otherwise: a minute.
 pub const TRANSFORM_SECONDS: u32 = 60;
 

@@ -10,6 +10,7 @@ use serde::Serialize;
 use tar::{Builder, EntryType, Header};
 
 use crate::limits;
+use crate::live::Live;
 use crate::manifest::{Manifest, ManifestError};
 use crate::name::{NameError, PayloadPath};
 use crate::run::How;
@@ -112,7 +113,7 @@ pub enum PackError {
         /// The file.
         path: PathBuf,
     },
-    /// `[run] program` or `[state] transform` names nothing.
+    /// `[run] program` or a `transform` names nothing.
     #[error("update.toml: the program {program} is not in payload/")]
     NoProgram {
         /// The path below `payload/`.
@@ -400,10 +401,14 @@ fn check_program(manifest: &Manifest, items: &[Item]) -> Result<(), PackError> {
         };
     };
     must_have(&run.program, run.how == How::Exec, items)?;
-    match manifest.state.as_ref().and_then(State::transformer) {
-        Some((program, _)) => must_have(&program, true, items),
-        None => Ok(()),
-    }
+    let of_live = manifest.live.as_ref().and_then(Live::transformer);
+    let mut transformers = manifest
+        .state
+        .as_ref()
+        .and_then(State::transformer)
+        .into_iter()
+        .chain(of_live);
+    transformers.try_for_each(|(program, _)| must_have(&program, true, items))
 }
 
 fn must_have(program: &PayloadPath, executable: bool, items: &[Item]) -> Result<(), PackError> {

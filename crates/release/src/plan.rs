@@ -54,6 +54,11 @@ impl Rest {
     #[must_use]
     pub fn of(kind: &Kind) -> Option<Self> {
         match kind {
+            // It is asked for any stillness below that of a program that ends; by names it is asked for nothing.
+            Kind::Live => Some(Self {
+                most: Stillness::Data,
+                names: BTreeSet::new(),
+            }),
             Kind::App | Kind::Agent | Kind::Module(_) => None,
         }
     }

@@ -14,6 +14,7 @@ use tuf::Digest;
 
 use crate::archive::{Archive, Item};
 use crate::limits;
+use crate::live::Live;
 use crate::manifest::{Manifest, ManifestError};
 use crate::pack::{PAYLOAD, PackedFile};
 use crate::run::How;
@@ -102,7 +103,7 @@ pub enum UnpackError {
     /// The `update.toml` in it is wrong.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
-    /// `[run] program` or `[state] transform` names nothing.
+    /// `[run] program` or a `transform` names nothing.
     #[error("the program {program} that update.toml names is not in it: add it or correct update.toml")]
     NoProgram {
         /// Its name in the package.
@@ -337,7 +338,9 @@ pub fn examine(reader: impl Read, limits: &UnpackLimits) -> Result<Examined, Unp
     if let (Some(program), Some(run)) = (program, &manifest.run) {
         must_have(program, run.how == How::Exec, &entries)?;
     }
-    if let Some((program, _)) = manifest.state.as_ref().and_then(State::transformer) {
+    let of_live = manifest.live.as_ref().and_then(Live::transformer);
+    let transformers = manifest.state.as_ref().and_then(State::transformer).into_iter();
+    for (program, _) in transformers.chain(of_live) {
         must_have(format!("{PAYLOAD}/{program}"), true, &entries)?;
     }
     Ok(Examined {

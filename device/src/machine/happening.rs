@@ -42,6 +42,23 @@ pub enum Happening {
     },
     /// The version that was to be stopped is gone.
     Stopped,
+    /// The running program gave all it has to the new version's, which serves.
+    HandedOver {
+        /// What the report says of it.
+        note: String,
+    },
+    /// It did not come to that: the old program serves as before. `bad`: because of what the release is.
+    NotHandedOver {
+        /// Why.
+        reason: String,
+        /// Whether its digest is to be remembered as bad.
+        bad: bool,
+    },
+    /// The running program cannot hand over: it is stopped instead.
+    CannotHandOver {
+        /// What the report says of it.
+        note: String,
+    },
     /// The new version's data are ready, whole and durable.
     Saved,
     /// They could not be made; the old version's are as they were. `bad`: because of what the release is.
@@ -150,6 +167,9 @@ impl Happening {
             Self::GivenUp { .. } => "the end of waiting",
             Self::NotCleared { .. } => "a refused clearance",
             Self::Stopped => "the end of the old version",
+            Self::HandedOver { .. } => "a handing over",
+            Self::NotHandedOver { .. } => "a failure to hand over",
+            Self::CannotHandOver { .. } => "a program that cannot hand over",
             Self::Saved => "data that are ready",
             Self::NotSaved { .. } => "a failure to save data",
             Self::Applied => "data in place",

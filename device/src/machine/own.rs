@@ -114,6 +114,7 @@ fn displaced(mut slot: Slot, awake: &Awake, actions: Vec<Action>) -> (Slot, Vec<
         data: None,
         wait: None,
         word: None,
+        note: None,
         excuse: None,
     });
     remember_bad(&mut slot, &why);
@@ -164,6 +165,7 @@ mod tests {
                 data: None,
                 wait: None,
                 word: None,
+                note: None,
                 excuse: None,
             }),
             ..Slot::default()

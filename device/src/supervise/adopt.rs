@@ -33,6 +33,9 @@ pub struct Run {
     /// Pid and start of the process that copies its output; none if an agent that knew no copiers started it.
     #[serde(default)]
     pub copier: Option<(i32, u64)>,
+    /// Under which a live program reports; none: it was not told where.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
 }
 
 /// The run record of a component.
@@ -56,6 +59,7 @@ impl Run {
             boot_id: mtls::stamp().boot_id,
             digest,
             copier: Some(copier.found_by()),
+            token: None,
         }
     }
 

@@ -157,6 +157,33 @@ impl Launch {
         Ok(command)
     }
 
+    /// Another variable in the program's environment.
+    pub fn set(&mut self, name: &str, value: String) {
+        self.env.insert(name.to_owned(), value);
+    }
+
+    /// The command that makes one schema of a live program's state of another; what it complains of goes into `errors`.
+    ///
+    /// # Errors
+    /// The system has no descriptors left.
+    pub fn change_command(
+        &self,
+        program: &PayloadPath,
+        words: &[String],
+        schemas: (u32, u32),
+        errors: PipeWriter,
+    ) -> io::Result<Command> {
+        let args: Vec<OsString> = words.iter().map(OsString::from).collect();
+        let mut command = self.bounds.command(&self.payload.join(program.as_str()), &args);
+        self.bounds.give_output(&errors)?;
+        command.current_dir(&self.data).stderr(errors);
+        self.set_environment(&mut command);
+        command
+            .env("DROVER_SCHEMA_FROM", schemas.0.to_string())
+            .env("DROVER_SCHEMA_TO", schemas.1.to_string());
+        Ok(command)
+    }
+
     /// A command that looks after the program, in the folder of its files.
     #[must_use]
     pub fn check_command(&self, argv: &[String]) -> Command {

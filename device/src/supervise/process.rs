@@ -210,7 +210,7 @@ impl Process {
 }
 
 /// Whether only zombies, which hold nothing any more, are left of a group.
-fn group_is_gone(group: i32) -> bool {
+pub(crate) fn group_is_gone(group: i32) -> bool {
     processes().all(|pid| match stat(pid) {
         Some(found) => found.group != group || found.state == 'Z',
         None => true,

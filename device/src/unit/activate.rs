@@ -106,6 +106,7 @@ impl Unit {
             Action::Recheck => return Ok(Some(self.recheck().await)),
             Action::Stop if self.slot.is_own() => return Ok(self.leave().await),
             Action::Prove if self.slot.is_own() => return Ok(self.prove_own().await),
+            Action::Stop if self.slot.hands_over() => return Ok(Some(self.hand_over().await)),
             Action::Stop => {
                 self.stop_for_switch().await;
                 return Ok(Some(Happening::Stopped));
@@ -227,7 +228,9 @@ impl Unit {
         if let Some(teller) = &teller {
             teller.tell(Step::Stopping);
         }
-        self.stop_program().await;
+        if !returning || !self.hand_back().await {
+            self.stop_program().await;
+        }
         if returning {
             self.turn_away_waiting();
         }
@@ -322,7 +325,8 @@ impl Unit {
             digest: attempt.to.digest,
         });
         let note = attempt.word.as_ref().and_then(Word::note);
-        let reason: Vec<String> = note.into_iter().chain(ended.reason.clone()).collect();
+        let notes = note.into_iter().chain(attempt.note.clone());
+        let reason: Vec<String> = notes.chain(ended.reason.clone()).collect();
         let reason = (!reason.is_empty()).then(|| reason.join("; "));
         let end = (attempt.update, ended.outcome, reason);
         if let Err(error) = self.hub.write_down(line, end, teller).await {
@@ -394,7 +398,7 @@ impl Unit {
         let activity = match (&self.slot.current, &self.program) {
             (None, _) => Activity::Empty,
             // It is there; no program of it runs here.
-            (Some(current), _) if !current.kind.is_app() => Activity::Running,
+            (Some(current), _) if !current.kind.is_supervised() => Activity::Running,
             (Some(_), Some(_)) if self.wait.failures() < crate::limits::LOOP_BREAKER => Activity::Running,
             (Some(_), _) => Activity::Failing,
         };

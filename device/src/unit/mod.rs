@@ -6,6 +6,7 @@
 
 mod activate;
 mod data;
+mod live;
 mod module;
 pub(crate) mod own;
 mod program;
@@ -27,6 +28,7 @@ use crate::backoff::BackOff;
 use crate::bus::Teller;
 use crate::hub::{Hub, Unfollowed};
 use crate::limits::{BACK_OFF_CAP, RESTART_BASE, RESTART_CAP, RETRY_BASE, RETRY_CAP};
+use crate::live::Stand;
 use crate::machine::{Answers, Attempt, Cause, Happening, Life, Slot};
 use crate::order::{Plan, Verdict};
 use crate::prepare::{Unprepared, judge, misfit_here, prepare};
@@ -72,6 +74,8 @@ pub struct Unit {
     commands: mpsc::Receiver<Command>,
     slot: Slot,
     program: Option<Program>,
+    /// Where its programs report, if they are live.
+    stand: Option<Stand>,
     teller: Option<Arc<Teller>>,
     plan: Option<Plan>,
     job: Option<Job>,
@@ -159,6 +163,7 @@ impl Unit {
             commands,
             slot,
             program: None,
+            stand: None,
             teller: None,
             plan: None,
             job: None,
@@ -194,7 +199,11 @@ impl Unit {
         {
             self.happen(Happening::Fetching).await?;
         }
-        if let Some(first) = self.awoken().await {
+        let first = match self.settle_handing().await {
+            Some(handed) => Some(handed),
+            None => self.awoken().await,
+        };
+        if let Some(first) = first {
             self.happen(first).await?;
         }
         loop {
@@ -478,6 +487,7 @@ impl Unit {
             wait: None,
             word: None,
             data,
+            note: None,
             excuse: None,
         };
         let teller = Teller::new(

@@ -28,6 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Program {
     pub(super) process: Process,
+    pub(super) run: Run,
     pub(super) digest: Digest,
     pub(super) release: Release,
     pub(super) check: Result<Check, String>,
@@ -36,11 +37,11 @@ pub(super) struct Program {
     output: Output,
     output_from: Mark,
     /// None if it is gone, or if an agent that knew no copiers started the program.
-    copier: Option<Copier>,
+    pub(super) copier: Option<Copier>,
 }
 
 impl Program {
-    fn patience(&self) -> Duration {
+    pub(super) fn patience(&self) -> Duration {
         let run = self.release.run.as_ref();
         let patience = run.map_or(PATIENCE, |run| Duration::from_secs(u64::from(run.stop_seconds)));
         patience.min(MAX_STOP)
@@ -114,7 +115,7 @@ impl Unit {
             self.say_nothing_runs();
             return;
         };
-        if !current.kind.is_app() {
+        if !current.kind.is_supervised() {
             return;
         }
         if self
@@ -157,10 +158,14 @@ impl Unit {
                 Ok((launch, staged)) => {
                     tracing::info!(target: "drover", component = %self.component, pid = process.pid(), "goes on running under this agent");
                     let copier = run.find_copier();
-                    let program = self.program_of(process, current.digest, staged.release, &launch, copier);
+                    let unbounded = run.copier.is_none();
+                    if let (Some(stand), Some(token)) = (self.stand(current), &run.token) {
+                        stand.desk.expect(token);
+                    }
+                    let program = self.program_of((process, run), staged.release, &launch, copier);
                     patience = program.patience();
                     self.program = Some(program);
-                    if run.copier.is_none() {
+                    if unbounded {
                         // An agent that knew no copiers started it: it writes into the file itself, without a bound.
                         tracing::info!(target: "drover", component = %self.component, "is started again: nothing bounds its output");
                         self.stop_program().await;
@@ -176,7 +181,7 @@ impl Unit {
         end_strays(&data, spare, patience).await;
     }
 
-    fn launch_of(&self, current: &Installed, release: &Release) -> Result<Launch, String> {
+    pub(super) fn launch_of(&self, current: &Installed, release: &Release) -> Result<Launch, String> {
         let device = self.hub.settings.env.get(&self.component);
         let account = self.hub.settings.programs.account(&self.component)?;
         let bounds = |limits| Bounds::new(self.hub.world.copier.clone(), account, limits);
@@ -186,8 +191,7 @@ impl Unit {
 
     fn program_of(
         &self,
-        process: Process,
-        digest: Digest,
+        (process, run): (Process, Run),
         release: Release,
         launch: &Launch,
         copier: Option<Copier>,
@@ -199,7 +203,8 @@ impl Unit {
             output_from: output.mark(),
             copier,
             process,
-            digest,
+            digest: run.digest,
+            run,
             release,
             output,
         }
@@ -207,9 +212,27 @@ impl Unit {
 
     async fn launch(&mut self, current: &Installed) -> Result<Program, Unstarted> {
         let staged = self.checked(current.digest).await.map_err(Unstarted::of_device)?;
-        let launch = self
-            .launch_of(current, &staged.release)
-            .map_err(Unstarted::of_release)?;
+        let program = self.spawn(current, staged.release, false).await?;
+        self.record_run(program.run.clone()).await;
+        Ok(program)
+    }
+
+    /// Starts a program; `takes_over`: beside the one that runs, to take over from it.
+    pub(super) async fn spawn(
+        &mut self,
+        current: &Installed,
+        release: Release,
+        takes_over: bool,
+    ) -> Result<Program, Unstarted> {
+        let mut launch = self.launch_of(current, &release).map_err(Unstarted::of_release)?;
+        let token = self.stand(current).map(|stand| {
+            let token = self.hub.world.random.nonce();
+            stand.desk.expect(&token);
+            for (name, value) in stand.variables(&token, takes_over) {
+                launch.set(name, value);
+            }
+            token
+        });
         let name = format!("{} {}", self.component, current.version);
         self.hub.bus.say(&messages::STARTING, name);
         let files = &self.hub.world.files;
@@ -234,8 +257,11 @@ impl Unit {
             reason: launch.explain(&error),
             hindered: is_of_device(&error),
         })?;
-        self.record_run(Run::of(&process, current.digest, &copier)).await;
-        let program = self.program_of(process, current.digest, staged.release, &launch, Some(copier));
+        let run = Run {
+            token,
+            ..Run::of(&process, current.digest, &copier)
+        };
+        let program = self.program_of((process, run), release, &launch, Some(copier));
         Ok(Program {
             output_from,
             ..program
@@ -243,7 +269,7 @@ impl Unit {
     }
 
     /// What lies in the release's folder, checked just before it is started.
-    async fn checked(&mut self, digest: Digest) -> Result<Staged, String> {
+    pub(super) async fn checked(&mut self, digest: Digest) -> Result<Staged, String> {
         let fresh = self.verified.take() == Some(digest);
         let hub = Arc::clone(&self.hub);
         let checked = spawn_blocking(move || {
@@ -259,7 +285,7 @@ impl Unit {
         }
     }
 
-    async fn record_run(&self, run: Run) {
+    pub(super) async fn record_run(&self, run: Run) {
         let record = adopt::record(&self.hub.world.files, &self.hub.layout, &self.component);
         if let Ok(Err(error)) = spawn_blocking(move || record.save(&run)).await {
             // The mark in its environment still finds the process.

@@ -293,7 +293,7 @@ pub(crate) async fn taint(
     asked: Tainted,
 ) -> (Vec<String>, bool) {
     let current = slot.current.as_ref();
-    let Some(current) = current.filter(|now| asked != Tainted::Install && now.kind.is_app()) else {
+    let Some(current) = current.filter(|now| asked != Tainted::Install && now.kind.is_supervised()) else {
         return (Vec::new(), true);
     };
     if !runs {

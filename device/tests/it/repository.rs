@@ -122,6 +122,7 @@ pub fn script(version: &str, counter: u64) -> Release {
         hardware: Vec::new(),
         requires: release::Requires::default(),
         state: None,
+        live: None,
         nature: None,
         policy: release::Policy::default(),
         run: Some(Run {

@@ -248,6 +248,7 @@ fn release(version: &str, counter: u64) -> Release {
         hardware: Vec::new(),
         requires: release::Requires::default(),
         state: None,
+        live: None,
         nature: None,
         policy: release::Policy::default(),
         health: Health::Alive { seconds: 1 },

@@ -292,6 +292,7 @@ pub(crate) fn sample(version: &str, counter: u64) -> Sample {
         hardware: Vec::new(),
         requires: release::Requires::default(),
         state: None,
+        live: None,
         nature: None,
         policy: release::Policy::default(),
         run: Some(run),

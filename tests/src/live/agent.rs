@@ -342,7 +342,7 @@ impl World {
                     phases,
                 })
             }
-            Outcome::Resumed { reason } | Outcome::Refused { reason, .. } => {
+            Outcome::Resumed { reason, .. } | Outcome::Refused { reason, .. } => {
                 self.runs = vec![old.clone()];
                 self.write()?;
                 if let Some(guest) = ended.old {

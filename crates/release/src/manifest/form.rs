@@ -9,6 +9,7 @@ use crate::arch::Arch;
 use crate::custom::{self, Release, Requires, default_health};
 use crate::kind::{Kind, ModuleName};
 use crate::limits;
+use crate::live::Live;
 use crate::name::Component;
 use crate::nature::{Category, Nature, Stillness, Transfer};
 use crate::policy::{Otherwise, Policy, Tainted, Urgency};
@@ -44,7 +45,7 @@ pub(super) fn read(mut file: Table<'_>, faults: &mut Faults<'_>) -> Option<Manif
     if kind == Some(Kind::Agent) {
         not_for_agents(&file, faults);
     }
-    let runs = matches!(kind, Some(Kind::App | Kind::Agent));
+    let runs = matches!(kind, Some(Kind::App | Kind::Live | Kind::Agent));
     let run = file.table("run", faults);
     if runs && run.is_none() && !file.has("run") {
         faults.add(
@@ -65,6 +66,11 @@ pub(super) fn read(mut file: Table<'_>, faults: &mut Faults<'_>) -> Option<Manif
     let needs = table.map(|table| requires(table, component.as_ref(), faults));
     let (arch, hardware, requires) = needs.unwrap_or_default();
     let state = read_if(file.table("state", faults), faults, state);
+    if kind.as_ref().is_some_and(|kind| *kind != Kind::Live) && file.has("live") {
+        let at = file.place_of("live");
+        faults.add(at, "[live] is for kind = \"live\": write that kind, or remove it");
+    }
+    let live = read_if(file.table("live", faults), faults, live);
     let nature = read_if(file.table("nature", faults), faults, nature);
     let policy = read_if(file.table("policy", faults), faults, policy);
     let about = read_if(file.table("about", faults), faults, |table, faults| {
@@ -84,6 +90,7 @@ pub(super) fn read(mut file: Table<'_>, faults: &mut Faults<'_>) -> Option<Manif
         hardware,
         requires,
         state,
+        live,
         nature,
         policy: policy.unwrap_or_default(),
         about: about.unwrap_or_default(),
@@ -308,6 +315,39 @@ fn state(mut table: Table<'_>, faults: &mut Faults<'_>) -> Option<State> {
     }
     table.finish(faults);
     Some(state)
+}
+
+fn live(mut table: Table<'_>, faults: &mut Faults<'_>) -> Option<Live> {
+    let schema = table.need(
+        "schema",
+        "schema = 1, the schema of the state that it hands over",
+        faults,
+    );
+    let schema = schema.and_then(|field| field.small(u32::MAX, faults));
+    let mut schemas = |key| {
+        read_if(table.take(key), faults, |field, faults| {
+            field.list_of("[1, 2]", faults, |field, faults| field.small(u32::MAX, faults))
+        })
+    };
+    let (from, back) = (schemas("from"), schemas("back"));
+    let transform = read_if(table.take("transform"), faults, |field, faults| {
+        field.texts(text::check_command, faults)
+    });
+    let ready_seconds = read_if(table.take("ready_seconds").as_ref(), faults, seconds);
+    let still_seconds = read_if(table.take("still_seconds").as_ref(), faults, seconds);
+    let live = Live {
+        schema: schema?,
+        from: from.unwrap_or_default(),
+        back: back.unwrap_or_default(),
+        transform: transform.unwrap_or_default(),
+        ready_seconds: ready_seconds.unwrap_or_else(Live::default_ready_seconds),
+        still_seconds: still_seconds.unwrap_or_else(Live::default_still_seconds),
+    };
+    if let Some((field, wrong)) = live.contradiction() {
+        faults.add(table.place_of(field), format_args!("`{field}`: {wrong}"));
+    }
+    table.finish(faults);
+    Some(live)
 }
 
 fn nature(mut table: Table<'_>, faults: &mut Faults<'_>) -> Option<Nature> {

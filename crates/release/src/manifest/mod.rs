@@ -4,7 +4,7 @@
 //! format = 1
 //! component = "thermostat"
 //! version = "1.2.0"
-//! kind = "app"              # a process that the agent supervises; or "module:NAME", see below
+//! kind = "app"              # a process that the agent supervises; or "live", "module:NAME", see below
 //! # counter = 7             # who keeps the release counter; else the publisher counts
 //!
 //! [run]
@@ -69,6 +69,19 @@
 //! `DROVER_SCHEMA_FROM`, `DROVER_SCHEMA_TO` and otherwise the program's own environment; code 0 says that it is done.
 //! Without `transform` the new version starts with the data as they are.
 //!
+//! A release of kind `live` is a program that speaks docs/handoff.md, and may have one more table:
+//! ```toml
+//! [live]                    # only for kind = "live": what it hands over to its next version while it runs
+//! schema = 2                # of the state that it hands over
+//! from = [1]                # other schemas that it takes over
+//! back = [1]                # schemas that it makes of its own, should the version before have to take over again
+//! transform = ["change"]    # a program below payload/ that makes one schema of another, from its input to its output
+//! ready_seconds = 10        # in which the running version stands still and has handed over
+//! still_seconds = 5         # in which the new one can then serve; 1 to 600 each
+//! ```
+//! Where the version that runs is of that kind too, and the planner says so of its `[nature]`, the new one takes over its
+//! state and its connections; else, and where the author's schemas do not fit, the one is stopped and the other started. `transform` gets `DROVER_SCHEMA_FROM` and `DROVER_SCHEMA_TO`, and otherwise the program's own environment.
+//!
 //! `format`, `component`, `version` and, for an application, `[run]` are required. Without `[health]` a program is well
 //! when it is still there after three seconds; without `[policy]` it is installed at once.
 
@@ -83,6 +96,7 @@ use crate::arch::Arch;
 use crate::custom::{self, Form, Release, Requires, default_health};
 use crate::kind::Kind;
 use crate::limits;
+use crate::live::Live;
 use crate::name::Component;
 use crate::nature::Nature;
 use crate::policy::Policy;
@@ -119,6 +133,8 @@ pub struct Manifest {
     pub requires: Requires,
     /// Where its data lies and in which form; none: it keeps none that matters.
     pub state: Option<State>,
+    /// What it hands over while it runs; only for kind `live`.
+    pub live: Option<Live>,
     /// What kind of change it is, if the author says so.
     pub nature: Option<Nature>,
     /// When it may be activated.
@@ -208,6 +224,7 @@ impl Manifest {
             hardware: Vec::new(),
             requires: Requires::default(),
             state: None,
+            live: None,
             nature: None,
             policy: Policy::default(),
             about: About::default(),
@@ -290,6 +307,7 @@ impl Manifest {
             hardware: self.hardware.clone(),
             requires: self.requires.clone(),
             state: self.state.clone(),
+            live: self.live.clone(),
             nature: self.nature.clone(),
             policy: self.policy.clone(),
             run: self.run.clone(),

@@ -77,6 +77,36 @@ fn what_a_module_installs_needs_no_program() {
 }
 
 #[test]
+fn a_live_release_says_what_it_hands_over() {
+    let text = "format = 1\ncomponent = \"counter\"\nversion = \"2\"\nkind = \"live\"\n";
+    let run = "[run]\nhow = \"exec\"\nprogram = \"counter\"\n";
+    let live = "[live]\nschema = 2\nfrom = [1]\nback = [1]\ntransform = [\"change\"]\nstill_seconds = 2\n";
+    let manifest = Manifest::parse(&format!("{text}{run}{live}")).unwrap();
+    let signed = signed(&manifest).live.unwrap();
+    assert_eq!(
+        (signed.schema, signed.ready_seconds, signed.still_seconds),
+        (2, 10, 2)
+    );
+    assert_eq!(signed.transformer().unwrap().0.as_str(), "change");
+    assert!(
+        Manifest::parse(&format!("{text}{run}")).unwrap().live.is_none(),
+        "schema 0"
+    );
+    let app = text.replace("live", "app");
+    let error = Manifest::parse(&format!("{app}{run}{live}"))
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("[live] is for kind = \"live\""), "{error}");
+    let error = Manifest::parse(&format!("{text}{run}[live]\nschema = 2\nback = [1]\n"))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("line 10, column 8: `back`: there is no program"),
+        "{error}"
+    );
+}
+
+#[test]
 fn an_agent_is_a_program_and_nothing_that_its_launcher_decides() {
     let text = "format = 1\ncomponent = \"drover-agent\"\nversion = \"0.2\"\nkind = \"agent\"\n";
     let run = "[run]\nhow = \"exec\"\nprogram = \"device\"\n";
@@ -129,7 +159,7 @@ fn a_fault_names_its_place_and_the_way_out() {
         ((2, 13), "\"thermostat\"", "\"thermo stat\"", "A-Z a-z 0-9"),
         ((3, 11), "\"1.2.0\"", "\"1.2.3.4\"", "like 1.2.3"),
         ((3, 11), "\"1.2.0\"", "1.2", "put it in quotes, \"1.2\""),
-        ((4, 8), "\"app\"", "\"live\"", "write \"app\""),
+        ((4, 8), "\"app\"", "\"dead\"", "write \"app\""),
         ((4, 8), "\"app\"", "\"module:../deb\"", "no module's name"),
         ((7, 1), "\"app\"", "\"module:deb\"", "[run] is for applications"),
         ((7, 2), "[run]", "[rune]", "did you mean `run`?"),

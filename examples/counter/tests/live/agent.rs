@@ -274,7 +274,7 @@ impl World {
                     pause_us: pause.try_into().unwrap(),
                 }
             }
-            Outcome::Resumed { reason } => {
+            Outcome::Resumed { reason, .. } => {
                 self.disk.runs = vec![old.clone()];
                 self.write();
                 if let Some(guest) = ended.old {
