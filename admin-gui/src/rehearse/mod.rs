@@ -13,14 +13,13 @@ mod parts;
 #[cfg(target_os = "linux")]
 mod site;
 
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::chain;
-use protocol::control::Level;
+use protocol::control::{Finding, Level};
 use release::{Component, Version};
 use serde::{Deserialize, Serialize};
 
@@ -59,17 +58,6 @@ pub struct Rehearsed {
     pub findings: Vec<Finding>,
     /// Where its folder is, if it was kept.
     pub folder: Option<PathBuf>,
-}
-
-/// What one part showed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Finding {
-    /// Which part, in a few words.
-    pub part: String,
-    /// How it is to be taken; an error keeps the release from being published unseen.
-    pub level: Level,
-    /// What was seen.
-    pub text: String,
 }
 
 /// Hears of each finding as it is made.
@@ -179,15 +167,4 @@ pub fn find_device() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let in_path = std::env::split_paths(&path).map(|dir| dir.join("device"));
     beside.into_iter().chain(in_path).find(|file| file.is_file())
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let word = match self.level {
-            Level::Info => "ok",
-            Level::Warning => "note",
-            Level::Error => "BAD",
-        };
-        write!(f, "{word:<5}{:<44} {}", self.part, self.text)
-    }
 }

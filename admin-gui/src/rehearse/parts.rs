@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use durable::Files;
-use protocol::control::Level;
+use protocol::control::{Finding, Level};
 use protocol::{Event, Outcome, Step};
 use release::{Arch, Health, Kind, Policy, Release};
 use tokio::task::spawn_blocking;
@@ -15,7 +15,7 @@ use tuf::{Digest, UnixTime};
 use super::agent::{Applied, Device};
 use super::data::Data;
 use super::site::Site;
-use super::{Asked, Finding, Hears, RehearseError, Rehearsed, find_device};
+use super::{Asked, Hears, RehearseError, Rehearsed, find_device};
 use crate::desk::Senses;
 use crate::draft::{Draft, Options};
 use crate::limits::{REHEARSAL_RUN, REHEARSAL_SICK_SECONDS};
@@ -347,7 +347,7 @@ impl Play<'_> {
         let after = Data::of(&self.device.data());
         let (old, new) = (schema(&self.old.release), schema(&self.new.release));
         let kept = format!(
-            "{} files before, {} after, {} changed",
+            "files before: {}, after: {}, changed: {}",
             before.count(),
             after.count(),
             before.changed_in(&after)

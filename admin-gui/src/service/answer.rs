@@ -19,6 +19,7 @@ pub(super) async fn answer(service: Arc<Service>, request: AuthorRequest) -> Rep
             Reply::of(Ok(service.status()))
         }
         AuthorRequest::Preflight { path, options } => Reply::of(check::check(&service, path, *options).await),
+        AuthorRequest::Rehearse { path, from } => Reply::of(work::rehearse(&service, (path, from))),
         AuthorRequest::Unlock {
             passphrase,
             keep_minutes,

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use protocol::Step;
-use protocol::control::{AuthorEvent, CancelResult, JobEnd, JobKind, JobPhase, JobStatus};
+use protocol::control::{AuthorEvent, CancelResult, Finding, JobEnd, JobKind, JobPhase, JobStatus};
 use protocol::device::Problem;
 use protocol::messages;
 use tokio::sync::watch;
@@ -83,6 +83,7 @@ fn busy(running: &JobStatus) -> Problem {
         JobKind::Renew => "are being renewed",
         JobKind::Recover => "is being helped",
         JobKind::Init => "is being made",
+        JobKind::Rehearse => "is being rehearsed",
     };
     let message = format!("{} {what}: wait for its end, or cancel it", running.subject);
     words::of("author.busy", message)
@@ -127,6 +128,7 @@ impl Service {
                 trouble: None,
                 can_cancel,
                 end: None,
+                findings: Vec::new(),
             },
             stop: stop.clone(),
             told: Instant::now(),
@@ -297,6 +299,12 @@ impl Ticket {
 
     pub(super) fn enter(&self, phase: JobPhase) {
         self.service.enter(self.id, phase);
+    }
+
+    /// A rehearsal has found something.
+    pub(super) fn found(&self, finding: &Finding) {
+        let change = |job: &mut JobStatus| job.findings.push(finding.clone());
+        self.service.move_job(self.id, true, change);
     }
 
     /// The first end counts.

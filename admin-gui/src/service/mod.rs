@@ -42,6 +42,8 @@ pub struct Setup {
     pub patience: Patience,
     /// How often things are done by themselves.
     pub pace: Pace,
+    /// The device program for rehearsals; none: the one beside this program, else in the search path.
+    pub device: Option<std::path::PathBuf>,
 }
 
 impl Default for Setup {
@@ -51,6 +53,7 @@ impl Default for Setup {
             senses: Senses::system(),
             patience: Patience::default(),
             pace: Pace::default(),
+            device: None,
         }
     }
 }

@@ -11,8 +11,10 @@ use release::{Component, Version};
 
 use crate::desk::{Desk, Unlocked};
 use crate::draft::{Draft, Options, chain};
+use crate::limits::REHEARSAL;
 use crate::maintain::{HandedBack, RenewError, Renewal};
 use crate::publish::{PublishError, Published};
+use crate::rehearse::{Asked, Hears, RehearseError};
 use crate::service::check::{fail, name, read, understood, whole};
 use crate::service::jobs::Ticket;
 use crate::service::key::take;
@@ -154,6 +156,52 @@ pub(super) fn recover(service: &Arc<Service>) -> Result<JobStatus, Problem> {
                 handed.map_err(|error| Failure::Problem(words::problem("author.recover", &error)))?;
             again.forget_reports();
             Ok(told(&handed))
+        },
+    )
+}
+
+/// Tries an update here; no site and no key are needed.
+pub(super) fn rehearse(
+    service: &Arc<Service>,
+    (path, from): (PathBuf, PathBuf),
+) -> Result<JobStatus, Problem> {
+    let asked = Asked {
+        new: whole(path)?,
+        old: whole(from)?,
+        device: service.setup.device.clone(),
+        data: None,
+        env: Vec::new(),
+        limit: REHEARSAL,
+        keep: false,
+    };
+    let (subject, senses) = (name(&asked.new), service.setup.senses.clone());
+    start(
+        service,
+        JobKind::Rehearse,
+        subject,
+        true,
+        move |ticket| async move {
+            ticket.enter(JobPhase::Rehearsing);
+            let told = Arc::clone(&ticket);
+            let hears: Hears = Arc::new(move |finding| told.found(finding));
+            let found = crate::rehearse::rehearse(&asked, &senses, &hears, &ticket.stop).await;
+            let found = found.map_err(|error| {
+                let code = match error {
+                    RehearseError::Stopped(_) => "author.cancelled",
+                    _ => "author.rehearsal",
+                };
+                Failure::Problem(words::problem(code, &error))
+            })?;
+            let versions = format!("{} {} to {}", found.component, found.old, found.new);
+            if found.is_bad() {
+                let message = format!("{versions}: the rehearsal found what must not happen on a device");
+                return Err(Failure::Problem(words::of("author.rehearsal.bad", message)));
+            }
+            Ok(JobEnd::Done {
+                text: format!("{versions} is rehearsed: nothing speaks against it"),
+                warnings: Vec::new(),
+                update: None,
+            })
         },
     )
 }

@@ -6,11 +6,14 @@
 mod dialog;
 mod fleet;
 mod history;
+mod job;
 mod keys;
 mod latency;
 mod overview;
 mod parts;
 mod publish;
+mod rehearsal;
+mod report;
 mod source;
 mod texts;
 mod wizard;
@@ -90,6 +93,7 @@ enum Asked {
     Unlock,
     Lock,
     Publish,
+    Rehearse,
     Cancel,
     /// What a dialog asked for.
     Dialog,
@@ -198,6 +202,7 @@ impl AuthorWindow {
         match asked {
             Asked::Preflight => self.publish.checked(answer.into(), &words),
             Asked::Publish => self.publish.begun(answer.into(), &words),
+            Asked::Rehearse => self.publish.rehearsing(answer.into(), &words),
             Asked::Unlock => {
                 let mut commands = Commands {
                     link: &mut self.link,
@@ -239,7 +244,10 @@ impl AuthorWindow {
                     self.toasts.push(Tone::Good, gui_kit::format::sentence(text));
                 }
                 Some(JobEnd::Failed { problem, .. })
-                    if !matches!(job.kind, JobKind::Publish | JobKind::Check | JobKind::Init) =>
+                    if !matches!(
+                        job.kind,
+                        JobKind::Publish | JobKind::Check | JobKind::Init | JobKind::Rehearse
+                    ) =>
                 {
                     self.toasts
                         .push(Tone::Bad, gui_kit::format::sentence(&problem.message));

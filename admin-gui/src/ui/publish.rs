@@ -12,12 +12,14 @@ use gui_kit::widgets::{
 };
 use protocol::Secret;
 use protocol::control::{
-    AuthorRequest, CheckVerdict, JobEnd, JobPhase, JobStatus, KeyState, PreflightReport, PublishOptions,
-    PublishWhat,
+    AuthorRequest, CheckVerdict, JobPhase, JobStatus, KeyState, PreflightReport, PublishOptions, PublishWhat,
 };
 use zeroize::Zeroize as _;
 
-use super::parts::{bad, facts, heading, whole};
+use super::job::{ended, phase, steps};
+use super::parts::{bad, heading, whole};
+use super::rehearsal::Rehearsal;
+use super::report::{refusals, understood};
 use super::{Asked, Commands, Words};
 use crate::limits::{PASSPHRASE_MAX, WINDOW_FIELD, WINDOW_KEEP_MINUTES};
 
@@ -35,6 +37,8 @@ enum Stage {
     Report(Box<PreflightReport>),
     /// A job of this number signs and uploads; none: it has not been given yet.
     Running(Option<u64>),
+    /// Choosing the package that a rehearsal begins with.
+    ChoosingOld(Box<PreflightReport>),
     /// It cannot be read or checked at all.
     Unreadable,
 }
@@ -56,12 +60,14 @@ pub(super) struct Publish {
     meter: Meter,
     /// The job whose bytes the meter follows.
     metered: Option<(u64, JobPhase)>,
+    rehearsal: Rehearsal,
 }
 
 /// What the person wants next.
 #[derive(Debug, PartialEq, Eq)]
-enum Wish {
+pub(super) enum Wish {
     Choose,
+    Rehearse,
     Check,
     Leave,
     Devices,
@@ -81,7 +87,10 @@ impl Publish {
 
     /// Whether a file that is dropped on the window now begins a way of its own.
     pub(super) fn takes_drops(&self) -> bool {
-        !matches!(self.stage, Stage::Choosing | Stage::Reading | Stage::Running(_))
+        !matches!(
+            self.stage,
+            Stage::Choosing | Stage::ChoosingOld(_) | Stage::Reading | Stage::Running(_)
+        )
     }
 
     /// Opens the chooser.
@@ -94,6 +103,7 @@ impl Publish {
     fn forget(&mut self) {
         self.passphrase.zeroize();
         self.notice = None;
+        self.rehearsal.forget();
         self.component.clear();
         self.version.clear();
         self.description.clear();
@@ -179,6 +189,11 @@ impl Publish {
         self.notice = Some(bad(what, &why(error), remedy));
     }
 
+    /// The rehearsal was begun, or refused.
+    pub(super) fn rehearsing(&mut self, answer: Result<JobStatus, control::Error>, words: &Words) {
+        self.rehearsal.begun(answer, words);
+    }
+
     /// A publish that runs already, begun here before or in another window, is shown where nothing else is.
     pub(super) fn follow(&mut self, job: u64) {
         self.stage = Stage::Running(Some(job));
@@ -206,6 +221,23 @@ impl Publish {
             }
             return false;
         }
+        if let Stage::ChoosingOld(report) = &self.stage {
+            let report = report.clone();
+            heading(ui, &words.rehearse_choose, |_| ());
+            match chooser.show(ui) {
+                Some(Choice::Chosen(from)) => {
+                    chooser.remember(from.clone());
+                    self.rehearsal.forget();
+                    let path = self.source.clone();
+                    commands.send(Asked::Rehearse, AuthorRequest::Rehearse { path, from });
+                    self.stage = Stage::Report(report);
+                }
+                Some(Choice::Cancelled) => self.stage = Stage::Report(report),
+                None => {}
+            }
+            return false;
+        }
+        self.rehearsal.hear(job);
         let wish = ScrollArea::vertical()
             .auto_shrink(false)
             .show(ui, |ui| {
@@ -215,13 +247,20 @@ impl Publish {
                     Stage::Report(_) => self.report(ui, key, commands),
                     Stage::Running(id) => self.running(ui, job.filter(|job| Some(job.id) == *id), commands),
                     Stage::Unreadable => self.unreadable(ui, words),
-                    Stage::Away | Stage::Choosing => None,
+                    Stage::Away | Stage::Choosing | Stage::ChoosingOld(_) => None,
                 }
             })
             .inner;
         match wish {
             Some(Wish::Choose) => self.choose(chooser),
             Some(Wish::Check) => self.check(commands),
+            Some(Wish::Rehearse) => {
+                if let Stage::Report(report) = &self.stage {
+                    let report = report.clone();
+                    chooser.again();
+                    self.stage = Stage::ChoosingOld(report);
+                }
+            }
             Some(Wish::Leave | Wish::Devices) => {
                 self.forget();
                 self.stage = Stage::Away;
@@ -313,6 +352,7 @@ impl Publish {
         let mut wish = refusals(ui, &report, turn, words);
         whole(ui, |ui| understood(ui, &report, words));
         if report.passes() {
+            whole(ui, |ui| wish = self.rehearsal.show(ui, commands).or(wish.take()));
             whole(ui, |ui| {
                 wish = self.sign(ui, &report, key, commands).or(wish.take());
             });
@@ -463,196 +503,6 @@ impl Publish {
             Some(end) => wish = ended(ui, job, end, &mut self.turn, words),
         }
         wish
-    }
-}
-
-/// Why it is not to be published, with the document's prompt; the chooser opens again.
-fn refusals(ui: &mut Ui, report: &PreflightReport, turn: &mut Turn, words: &Words) -> Option<Wish> {
-    let mut wish = None;
-    let last = report.refusals.len().checked_sub(1)?;
-    let cancel = Kit::of(ui.ctx()).cancel.clone();
-    for (place, refusal) in report.refusals.iter().enumerate() {
-        bad(&refusal.prompt, &refusal.text, "").show(ui, |ui| {
-            if place == last {
-                if turn
-                    .give(primary_button(ui, true, &words.choose_another))
-                    .clicked()
-                {
-                    wish = Some(Wish::Choose);
-                }
-                if ui.button(&cancel).clicked() {
-                    wish = Some(Wish::Leave);
-                }
-            }
-        });
-    }
-    wish
-}
-
-fn understood(ui: &mut Ui, report: &PreflightReport, words: &Words) {
-    let unknown = || words.not_known.clone();
-    heading(ui, &words.understood, |_| ());
-    let version = report.version.as_ref();
-    let previous = report
-        .previous
-        .as_ref()
-        .map(|previous| match report.previous_released {
-            Some(at) => fill(&words.previous_of, &[previous, &format::date(at)]),
-            None => previous.to_string(),
-        });
-    let form = match report.form {
-        release::Form::Package => &words.form_package,
-        release::Form::Single => &words.form_single,
-    };
-    let mut rows = vec![
-        (
-            words.app_name.as_str(),
-            report
-                .component
-                .as_ref()
-                .map_or_else(unknown, ToString::to_string),
-            false,
-        ),
-        (
-            &words.version,
-            version.map_or_else(unknown, ToString::to_string),
-            false,
-        ),
-        (
-            &words.previous,
-            previous.unwrap_or_else(|| words.no_previous.clone()),
-            false,
-        ),
-        (&words.file, report.source.display().to_string(), false),
-        (&words.kind, form.clone(), false),
-        (&words.size, format::bytes(report.length), false),
-        (
-            &words.architecture,
-            report
-                .processor
-                .map_or_else(|| words.any_architecture.clone(), |arch| arch.to_string()),
-            false,
-        ),
-        (&words.digest, report.digest.to_string(), true),
-    ];
-    if let Some(description) = &report.description {
-        rows.push((&words.description, description.clone(), false));
-    }
-    facts(ui, "understood", &rows);
-    if let Some(unsure) = &report.unsure {
-        let color = Palette::of(ui.visuals()).warn;
-        ui.label(RichText::new(format::sentence(unsure)).color(color));
-    }
-}
-
-/// The four steps, those done marked.
-fn steps(ui: &mut Ui, at: JobPhase, words: &Words) {
-    let order = |phase| match phase {
-        JobPhase::Starting | JobPhase::Reading | JobPhase::Checking => 0,
-        JobPhase::Signing => 1,
-        JobPhase::Uploading => 2,
-        JobPhase::Publishing | JobPhase::Published | JobPhase::Ended => 3,
-    };
-    ui.horizontal_wrapped(|ui| {
-        for (place, word) in [
-            &words.step_check,
-            &words.step_sign,
-            &words.step_upload,
-            &words.step_publish,
-        ]
-        .into_iter()
-        .enumerate()
-        {
-            let tone = if place < order(at) {
-                Tone::Good
-            } else {
-                Tone::Plain
-            };
-            let text = if place == order(at) {
-                RichText::new(word).strong()
-            } else {
-                RichText::new(word).weak()
-            };
-            if tone == Tone::Good {
-                gui_kit::widgets::pill(ui, tone, word);
-            } else {
-                ui.label(text);
-            }
-            ui.add_space(space::M);
-        }
-    });
-}
-
-fn ended(ui: &mut Ui, job: &JobStatus, end: &JobEnd, turn: &mut Turn, words: &Words) -> Option<Wish> {
-    let mut wish = None;
-    let close = Kit::of(ui.ctx()).close.clone();
-    let notice = match end {
-        JobEnd::Done { text, warnings, .. } => Notice {
-            tone: if warnings.is_empty() {
-                Tone::Good
-            } else {
-                Tone::Warn
-            },
-            what: format::sentence(text),
-            why: warnings
-                .iter()
-                .map(|text| format::sentence(text))
-                .collect::<Vec<_>>()
-                .join(" "),
-            remedy: words.published_hint.clone(),
-        },
-        JobEnd::Failed { problem, refusals } => {
-            let mut why = format::sentence(&problem.message);
-            for refusal in refusals {
-                why.push('\n');
-                why.push_str(&refusal.text);
-            }
-            bad(
-                &fill(&words.failed_publish, &[&job.subject]),
-                &why,
-                &words.nothing_visible,
-            )
-        }
-        JobEnd::Cancelled => Notice {
-            tone: Tone::Plain,
-            what: fill(&words.cancelled, &[&job.subject]),
-            why: String::new(),
-            remedy: words.nothing_visible.clone(),
-        },
-    };
-    notice.show(ui, |ui| {
-        let failed = !matches!(end, JobEnd::Done { .. });
-        if failed && turn.give(primary_button(ui, true, &words.try_again)).clicked() {
-            wish = Some(Wish::Check);
-        }
-        if !failed && turn.give(primary_button(ui, true, &words.see_devices)).clicked() {
-            wish = Some(Wish::Devices);
-        }
-        let another = if failed {
-            &words.choose_another
-        } else {
-            &words.upload_another
-        };
-        if ui.button(another).clicked() {
-            wish = Some(Wish::Choose);
-        }
-        if ui.button(&close).clicked() {
-            wish = Some(Wish::Leave);
-        }
-    });
-    wish
-}
-
-/// Where a job is, in a word.
-fn phase(words: &Words, phase: JobPhase) -> &str {
-    match phase {
-        JobPhase::Starting => &words.phase_starting,
-        JobPhase::Reading => &words.phase_reading,
-        JobPhase::Checking => &words.phase_checking,
-        JobPhase::Signing => &words.phase_signing,
-        JobPhase::Uploading => &words.phase_uploading,
-        JobPhase::Publishing => &words.phase_publishing,
-        JobPhase::Published | JobPhase::Ended => &words.phase_published,
     }
 }
 

@@ -16,7 +16,7 @@ use tuf::UnixTime;
 use crate::fake::Fake;
 use crate::proxy::Proxy;
 use crate::service::{Running, file};
-use crate::site::{PASSPHRASE, Site};
+use crate::site::{PASSPHRASE, Site, manifest};
 
 /// A window and what rings when it should be drawn.
 pub struct Seen {
@@ -108,6 +108,13 @@ impl Seen {
     pub fn choose(&mut self, path: &Path) {
         self.press("Upload");
         self.type_path(path);
+    }
+
+    /// The same for a folder, which opens first.
+    pub fn type_folder(&mut self, path: &Path) {
+        self.type_path(path);
+        self.shows("update.toml");
+        self.press("Use this folder");
     }
 
     pub fn type_path(&mut self, path: &Path) {
@@ -286,6 +293,80 @@ async fn a_single_file_without_a_version_is_named_by_hand() {
     seen.fill("Version", "1.0");
     seen.press("Check again");
     seen.shows("Sign and publish");
+    desk.stop().await;
+}
+
+/// A device program that does what the test wants of it.
+fn device(site: &Site, script: &str) -> std::path::PathBuf {
+    let path = site.temp.path().join("device-program");
+    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&path, mode).unwrap();
+    path
+}
+
+/// Offered before anything is signed; what it found is shown line by line, and nothing is published by it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rehearsal_is_offered_before_the_signature() {
+    let site = Site::new();
+    let fake = Fake::start(&site.repository()).await;
+    let answer = r#"echo '{"result":"failed","ended":[],"failing":["heater"],"connection":""}'"#;
+    let program = device(&site, answer);
+    let desk = Running::start(&site.author(), Some(&fake.url), |setup| {
+        setup.device = Some(program.clone());
+    })
+    .await;
+    let mut seen = Seen::open(&desk.socket);
+    seen.shows("Nothing is published yet");
+    seen.press("Upload");
+    seen.type_folder(&site.folder("new", &manifest("1.1")));
+    seen.shows("Sign and publish");
+    assert!(seen.has("Tries the whole update on this machine"));
+    seen.press("Rehearse …");
+    seen.shows("choose the package that devices run now");
+    // Back without a choice: the way to sign is as it was.
+    seen.press("Cancel");
+    seen.shows("Sign and publish");
+    seen.press("Rehearse …");
+    seen.type_folder(&site.folder("old", &manifest("1.0")));
+    seen.shows("install 1.0.0: heater does not run");
+    seen.shows("The rehearsal found something");
+    assert!(seen.has("Sign and publish"), "who is told may decide");
+    // What is no older version of it is said too.
+    seen.press("Rehearse again …");
+    let other = manifest("1.0").replace("heater", "cooler");
+    seen.type_folder(&site.folder("other", &other));
+    seen.shows("cannot be rehearsed: it is cooler, not heater");
+    assert!(fake.kept().published.is_empty(), "nothing was signed");
+    desk.stop().await;
+}
+
+/// One that lasts is ended by its person; nothing of it is left.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rehearsal_is_cancelled() {
+    let site = Site::new();
+    let fake = Fake::start(&site.repository()).await;
+    let program = device(&site, "exec sleep 1000");
+    let desk = Running::start(&site.author(), Some(&fake.url), |setup| {
+        setup.device = Some(program.clone());
+    })
+    .await;
+    let mut seen = Seen::open(&desk.socket);
+    seen.shows("Nothing is published yet");
+    seen.press("Upload");
+    seen.type_folder(&site.folder("new", &manifest("1.1")));
+    seen.shows("Sign and publish");
+    seen.press("Rehearse …");
+    seen.type_folder(&site.folder("old", &manifest("1.0")));
+    seen.shows("Rehearsing on this machine");
+    // The first of the two is the rehearsal's.
+    let cancel = seen
+        .window
+        .query_all_by_role_and_label(Role::Button, "Cancel")
+        .next();
+    cancel.unwrap().click();
+    seen.settle();
+    seen.shows("The rehearsal was ended");
     desk.stop().await;
 }
 

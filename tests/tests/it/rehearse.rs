@@ -64,7 +64,7 @@ async fn a_good_update_shows_its_pause_its_data_and_survives_every_kill() {
     };
     assert!(of("install 1.0.0").2.starts_with("healthy"));
     assert!(of("update to 2.0.0").2.starts_with("nobody was served for "));
-    assert!(of("data, schema 1 to 2").2.contains("2 changed"), "{found:?}");
+    assert!(of("data, schema 1 to 2").2.contains("changed: 2"), "{found:?}");
     assert!(
         of("a new version that fails").2.contains("1.0.0 runs again"),
         "{found:?}"

@@ -29,6 +29,14 @@ pub enum AuthorRequest {
         #[serde(default)]
         options: Box<PublishOptions>,
     },
+    /// Tries the whole update from one package to another on the desk's machine, as a job → [`super::JobStatus`], at once;
+    /// nothing is signed.
+    Rehearse {
+        /// The file or folder that is to be published, by its whole path.
+        path: PathBuf,
+        /// The one that devices run now, by its whole path.
+        from: PathBuf,
+    },
     /// Opens the key that signs releases and keeps it open → [`super::KeyState`].
     Unlock {
         /// The passphrase of the author's keys.

@@ -6,7 +6,7 @@ use release::{Arch, Component, Form, Health, How, Version};
 use serde::{Deserialize, Serialize};
 use tuf::{Digest, UnixTime};
 
-use super::LoggedMessage;
+use super::{Level, LoggedMessage};
 use crate::device::Problem;
 use crate::{Event, Identity, Outcome, UpdateId};
 
@@ -319,6 +319,31 @@ pub struct JobStatus {
     pub can_cancel: bool,
     /// How it ended; none while it runs.
     pub end: Option<JobEnd>,
+    /// What a rehearsal has found so far.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
+}
+
+/// What one part of a rehearsal showed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// Which part, in a few words.
+    pub part: String,
+    /// How it is to be taken; an error is what must not happen on a device.
+    pub level: Level,
+    /// What was seen.
+    pub text: String,
+}
+
+impl std::fmt::Display for Finding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let word = match self.level {
+            Level::Info => "ok",
+            Level::Warning => "note",
+            Level::Error => "BAD",
+        };
+        write!(f, "{word:<5}{:<44} {}", self.part, self.text)
+    }
 }
 
 /// What a job does.
@@ -337,6 +362,8 @@ pub enum JobKind {
     Recover,
     /// Makes a site.
     Init,
+    /// Tries an update on this machine.
+    Rehearse,
 }
 
 /// Where a job is.
@@ -349,6 +376,8 @@ pub enum JobPhase {
     Reading,
     /// The repository is asked and the draft is checked.
     Checking,
+    /// The update is being tried on this machine.
+    Rehearsing,
     /// Roles are being signed.
     Signing,
     /// Bytes are on their way (bytes).
