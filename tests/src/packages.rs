@@ -30,6 +30,31 @@ pub fn thermostat(out: &Path, version: &str) -> PathBuf {
     dir
 }
 
+/// Makes a counter package folder under `out`, of version `1.0` or `2.0`, that listens on `port`.
+///
+/// # Panics
+/// If files cannot be copied.
+#[must_use]
+pub fn counter(out: &Path, version: &str, port: u16) -> PathBuf {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/counter/packages");
+    let dir = out.join(format!("counter-{version}"));
+    copy_tree(&sources.join(version), &dir);
+    let program = if version == "1.0" {
+        "counter-1"
+    } else {
+        "counter-2"
+    };
+    for (name, built) in [("counter", program), ("counter-transform", "counter-transform")] {
+        let bytes = std::fs::read(bin(built)).expect("built");
+        put(&dir.join("payload").join(name), &bytes, 0o755);
+    }
+    let path = dir.join("update.toml");
+    let text = std::fs::read_to_string(&path).expect("a description");
+    let listens = format!("[run]\nenv = {{ COUNTER_PORT = \"{port}\" }}\n");
+    put(&path, text.replace("[run]\n", &listens).as_bytes(), 0o644);
+    dir
+}
+
 /// Copies the folders and plain files of a folder.
 ///
 /// # Panics

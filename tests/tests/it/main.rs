@@ -7,6 +7,7 @@
 mod attacks;
 mod clocks;
 mod conformance;
+mod counter;
 mod crashes;
 mod demo;
 mod documents;
