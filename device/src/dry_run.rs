@@ -8,8 +8,9 @@ use durable::RecordLog;
 use protocol::control::DevicePlan;
 use protocol::device::{Order, Problem};
 use release::plan::{Facts, Rest, Unit, plan};
-use release::{Component, Release, Tainted, Version};
+use release::{Category, Component, Nature, Release, Tainted, Version};
 use serde::Deserialize;
+use tuf::Digest;
 
 use crate::conditions::{Asked, Verdict as Moment, judge};
 use crate::data::Data;
@@ -20,6 +21,7 @@ use crate::machine_info::{available_bytes, free_bytes, machine};
 use crate::order::Verdict;
 use crate::prepare::weigh;
 use crate::records;
+use crate::stage;
 use crate::trust::{Found, chain};
 use crate::unit::{data_disk, moment, taint};
 
@@ -89,10 +91,12 @@ pub(crate) async fn facts(
     });
     // Asked for: that its author would have it installed nevertheless is said in the policy.
     let (tainted, recovery) = taint(hub, &release.component, slot, true, Tainted::Ask).await;
-    let measuring = {
-        let release = release.clone();
-        hub.long_work(move |hub| state_bytes(hub, &release))
+    let looking = {
+        let (release, digest) = (release.clone(), slot.current.as_ref().map(|now| now.digest));
+        hub.long_work(move |hub| (state_bytes(hub, &release), must_stop(hub, &release, digest)))
     };
+    // Cut off, the agent ends.
+    let (state_bytes, must_stop) = looking.await.unwrap_or_default();
     let (live_ms, restart_ms) = measured(&hub.layout.records(), &release.component);
     let limits = release.run.as_ref().map(|run| run.limits);
     Facts {
@@ -102,7 +106,8 @@ pub(crate) async fn facts(
         lacks: refused,
         tainted,
         recovery,
-        state_bytes: measuring.await.unwrap_or(0),
+        must_stop,
+        state_bytes,
         room_bytes: available_bytes(),
         needs_bytes: limits.and_then(|limits| limits.memory_bytes).unwrap_or(length),
         spare_bytes: Some(free_bytes(&data_disk(hub))),
@@ -111,8 +116,29 @@ pub(crate) async fn facts(
     }
 }
 
-/// Bytes of the data that count; 0 where they cannot be looked at.
+/// Why the running version has to be stopped for this release; none: it need not.
+fn must_stop(hub: &Hub, release: &Release, running: Option<Digest>) -> Option<String> {
+    let running = stage::load(&hub.world.files, &hub.layout, &running?)
+        .ok()?
+        .release;
+    if release.state.is_some() {
+        return Some("its data on disk are saved while neither version runs".to_owned());
+    }
+    let live = |release: &Release| release.live.clone().unwrap_or_default();
+    let given = live(&running);
+    if Rest::of(&running.kind).is_some() && given.way(&live(release)).is_none() {
+        let (version, schema) = (&release.version, given.schema);
+        return Some(format!("{version} does not take over a state of schema {schema}"));
+    }
+    None
+}
+
+/// Bytes of data on disk that change their form; 0 where none do, or where they cannot be looked at.
 fn state_bytes(hub: &Hub, release: &Release) -> u64 {
+    let on_disk = |nature: &Nature| nature.category == Category::Disk;
+    if release.state.is_none() && !release.nature.as_ref().is_some_and(on_disk) {
+        return 0;
+    }
     let folder = release.state.as_ref().and_then(|state| state.folder.as_ref());
     let data = Data::new(&hub.world.files, &hub.layout, &release.component, folder);
     data.measure().map_or(0, |measured| measured.bytes)

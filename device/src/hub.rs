@@ -21,7 +21,7 @@ use crate::generation::GenerationStore;
 use crate::launcher::slots::SlotRecord;
 use crate::layout::Layout;
 use crate::limits::{MAX_TOLD_CONDITIONS, MAX_WAITING_COMMANDS};
-use crate::machine::Slot;
+use crate::machine::{HandedOver, Slot};
 use crate::machine_info;
 use crate::manager::Manager;
 use crate::records::InstallLog;
@@ -148,6 +148,8 @@ pub struct Tried {
     pub from: Option<Version>,
     /// The target's digest, where it is known.
     pub digest: Digest,
+    /// It took over from a program that ran; none: it did not.
+    pub handed_over: Option<HandedOver>,
 }
 
 /// What ended without an attempt: an order that was not followed.
@@ -432,6 +434,7 @@ impl Hub {
                 .current
                 .map(|now| now.version),
             digest: end.digest,
+            handed_over: None,
         });
         let how = (order.update, end.outcome, end.reason.clone());
         if let Err(error) = self.write_down(line, how, &teller).await {
@@ -452,6 +455,7 @@ impl Hub {
     ) -> Result<u64, ReportFault> {
         let events = teller.told();
         let (update, outcome, reason) = how;
+        let handed_over = line.as_ref().and_then(|tried| tried.handed_over);
         let entry = line.map(|tried| self.entry(tried, outcome, reason.clone(), &events));
         let report = Report {
             actor: self.me.clone(),
@@ -467,7 +471,7 @@ impl Hub {
         let hub = Arc::clone(self);
         let written = spawn_blocking(move || {
             if let Some(entry) = entry
-                && let Err(error) = hub.log.add(&entry, update.to_string(), &events)
+                && let Err(error) = hub.log.add(&entry, update.to_string(), &events, handed_over)
             {
                 tracing::warn!(target: "drover", error = %crate::trust::chain(&error), "the install record cannot be written");
             }

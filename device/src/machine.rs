@@ -130,9 +130,20 @@ pub struct Attempt {
     /// What else the report tells: how a live program was handed over, or why it was not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    /// The program before gave all it had to this one's while it ran; none: it did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handed_over: Option<HandedOver>,
     /// Why it failed, where that is not held against the release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub excuse: Option<String>,
+}
+
+/// A program gave all it had to its next version's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandedOver {
+    /// Milliseconds in which nobody was served, rounded up; none: that was not measured.
+    #[serde(default)]
+    pub pause_ms: Option<u64>,
 }
 
 /// How a change ended, kept until its report is in the queue.
@@ -308,7 +319,7 @@ pub fn step(mut slot: Slot, happening: Happening) -> Stepped {
             Some(reason),
             vec![A::Start, A::Report],
         )),
-        (Life::Switching, H::HandedOver { note }) => Ok(live::handed_over(slot, note)),
+        (Life::Switching, H::HandedOver { note, pause_ms }) => Ok(live::handed_over(slot, note, pause_ms)),
         (Life::Switching, H::NotHandedOver { reason, bad }) => Ok(live::not_handed_over(slot, reason, bad)),
         (Life::Switching, H::CannotHandOver { note }) => Ok(live::cannot(slot, note)),
         (Life::Switching, H::Stopped) if slot.data_change().is_some() => Ok(data::save(slot)),

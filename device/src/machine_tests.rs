@@ -45,6 +45,7 @@ pub(super) fn attempt(cause: Cause, to: u8) -> Attempt {
         word: None,
         data: None,
         note: None,
+        handed_over: None,
         excuse: None,
     }
 }

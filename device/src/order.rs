@@ -180,6 +180,7 @@ fn plan(order: &Order, slot: &Slot, found: &Found, facts: &Facts) -> Verdict {
             word: None,
             data: data_change(&found.release, facts.state.as_ref(), facts.schema),
             note: None,
+            handed_over: None,
             excuse: None,
         },
         length: found.length,

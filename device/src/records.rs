@@ -10,6 +10,7 @@ use protocol::{Event, Step};
 use serde::Serialize;
 
 use crate::layout::Layout;
+use crate::machine::HandedOver;
 use crate::sync::Shared;
 
 pub(crate) const NAME: &str = "install";
@@ -34,6 +35,8 @@ struct Line<'a> {
     verify_ms: Option<u64>,
     stage_ms: Option<u64>,
     restart_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    live_ms: Option<u64>,
 }
 
 impl InstallLog {
@@ -48,19 +51,28 @@ impl InstallLog {
         }
     }
 
-    /// Adds an entry; `events` are the steps of the attempt.
+    /// Adds an entry; `events` are the steps of the attempt, `handed_over` whether a program that ran gave place.
     ///
     /// # Errors
     /// Those of the disk.
-    pub fn add(&self, entry: &InstallEntry, update: String, events: &[Event]) -> Result<(), RecordError> {
+    pub fn add(
+        &self,
+        entry: &InstallEntry,
+        update: String,
+        events: &[Event],
+        handed_over: Option<HandedOver>,
+    ) -> Result<(), RecordError> {
+        let restart_ms = between(events, Step::Stopping, Step::Healthy)
+            .or_else(|| between(events, Step::Switched, Step::Healthy));
         let line = Line {
             entry,
             update,
             download_ms: between(events, Step::DownloadStarted, Step::Downloaded),
             verify_ms: between(events, Step::VerifyStarted, Step::Verified),
             stage_ms: between(events, Step::InstallStarted, Step::Staged),
-            restart_ms: between(events, Step::Stopping, Step::Healthy)
-                .or_else(|| between(events, Step::Switched, Step::Healthy)),
+            // Nothing stopped where a program that ran gave place.
+            restart_ms: restart_ms.filter(|_| handed_over.is_none()),
+            live_ms: handed_over.and_then(|handed| handed.pause_ms),
         };
         let from = entry
             .from

@@ -78,6 +78,9 @@ pub struct Facts {
     /// Why the device does not take it, such as hardware that it requires and that is not there; in words.
     #[serde(default)]
     pub lacks: Option<String>,
+    /// Why the old version has to be stopped here whatever changes, such as data on disk that are saved meanwhile; in words.
+    #[serde(default)]
+    pub must_stop: Option<String>,
     /// Why what runs cannot be trusted to be what was installed, in words.
     #[serde(default)]
     pub tainted: Vec<String>,
@@ -189,6 +192,9 @@ fn way(nature: Option<&Nature>, facts: &Facts) -> Result<Way, (Stillness, String
         return stop(format!(
             "the device is tainted ({why}): the state of what runs is not carried over"
         ));
+    }
+    if let Some(why) = &facts.must_stop {
+        return stop(why.clone());
     }
     if !facts.takes_over {
         return stop("the new version does not take over from a running program".to_owned());

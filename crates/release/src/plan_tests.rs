@@ -284,6 +284,13 @@ fn a_restart_is_planned_where_live_costs_more_or_nobody_said_what_changes() {
                 ..ready()
             },
         ),
+        (
+            Some(&carried),
+            Facts {
+                must_stop: Some("its data on disk are saved while neither version runs".to_owned()),
+                ..ready()
+            },
+        ),
     ] {
         assert_eq!(plan(nature, &facts).answer, Answer::Restart, "{facts:?}");
     }

@@ -46,6 +46,8 @@ pub enum Happening {
     HandedOver {
         /// What the report says of it.
         note: String,
+        /// Milliseconds in which nobody was served; none: that was not measured.
+        pause_ms: Option<u64>,
     },
     /// It did not come to that: the old program serves as before. `bad`: because of what the release is.
     NotHandedOver {

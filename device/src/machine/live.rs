@@ -10,7 +10,7 @@
 use protocol::Outcome;
 use release::Kind;
 
-use super::{Action, Life, Slot, end, remember_bad};
+use super::{Action, HandedOver, Life, Slot, end, remember_bad};
 
 impl Slot {
     /// Whether the program that runs is to hand over to the one that is to run, rather than be stopped for it.
@@ -33,8 +33,11 @@ fn note_down(slot: &mut Slot, note: String) {
 }
 
 /// The new program serves: it has to prove itself as one that was started.
-pub(super) fn handed_over(mut slot: Slot, note: String) -> (Slot, Vec<Action>) {
+pub(super) fn handed_over(mut slot: Slot, note: String, pause_ms: Option<u64>) -> (Slot, Vec<Action>) {
     note_down(&mut slot, note);
+    if let Some(attempt) = &mut slot.attempt {
+        attempt.handed_over = Some(HandedOver { pause_ms });
+    }
     slot.current = slot.attempt.as_ref().map(|attempt| attempt.to.clone());
     slot.life = Life::Trying;
     (slot, vec![Action::Start, Action::Prove])
@@ -89,10 +92,16 @@ mod tests {
     fn a_program_that_handed_over_is_on_trial_and_says_so_in_the_report() {
         assert!(switching().hands_over());
         let note = "paused for 1 ms".to_owned();
-        let (slot, actions) = step(switching(), Happening::HandedOver { note: note.clone() }).unwrap();
+        let happening = Happening::HandedOver {
+            note: note.clone(),
+            pause_ms: Some(1),
+        };
+        let (slot, actions) = step(switching(), happening).unwrap();
         assert_eq!(slot.life, Life::Trying);
         assert_eq!(slot.current, Some(live(2)));
-        assert_eq!(slot.attempt.unwrap().note, Some(note));
+        let attempt = slot.attempt.unwrap();
+        assert_eq!(attempt.note, Some(note));
+        assert_eq!(attempt.handed_over.unwrap().pause_ms, Some(1));
         assert_eq!(actions, [Action::Start, Action::Prove]);
     }
 

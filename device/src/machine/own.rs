@@ -115,6 +115,7 @@ fn displaced(mut slot: Slot, awake: &Awake, actions: Vec<Action>) -> (Slot, Vec<
         wait: None,
         word: None,
         note: None,
+        handed_over: None,
         excuse: None,
     });
     remember_bad(&mut slot, &why);
@@ -166,6 +167,7 @@ mod tests {
                 wait: None,
                 word: None,
                 note: None,
+                handed_over: None,
                 excuse: None,
             }),
             ..Slot::default()

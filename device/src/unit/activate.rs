@@ -323,6 +323,7 @@ impl Unit {
             version: attempt.to.version.clone(),
             from: attempt.from.as_ref().map(|from| from.version.clone()),
             digest: attempt.to.digest,
+            handed_over: attempt.handed_over,
         });
         let note = attempt.word.as_ref().and_then(Word::note);
         let notes = note.into_iter().chain(attempt.note.clone());

@@ -70,11 +70,13 @@ impl Unit {
                 if let Some(teller) = &self.teller {
                     teller.tell(Step::Stopped);
                 }
-                let pause = pause.map_or_else(String::new, |pause| {
+                let words = pause.map_or_else(String::new, |pause| {
                     format!(": nobody was served for {:.1} ms", pause.as_secs_f64() * 1000.0)
                 });
+                let pause_ms = pause.map(|pause| pause.as_micros().div_ceil(1000));
                 Happening::HandedOver {
-                    note: format!("handed over while it ran{pause}"),
+                    note: format!("handed over while it ran{words}"),
+                    pause_ms: pause_ms.and_then(|ms| u64::try_from(ms).ok()),
                 }
             }
             Handed::Refused(reason) => Happening::NotCleared {
@@ -324,6 +326,7 @@ impl Unit {
         self.record_run(serves).await;
         Some(Happening::HandedOver {
             note: "handed over while it ran; the agent was started again meanwhile".into(),
+            pause_ms: None,
         })
     }
 

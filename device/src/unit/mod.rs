@@ -488,6 +488,7 @@ impl Unit {
             word: None,
             data,
             note: None,
+            handed_over: None,
             excuse: None,
         };
         let teller = Teller::new(

@@ -7,8 +7,10 @@ use std::path::Path;
 
 use control::Client;
 use device::agent::Agent;
+use device::dry_run::dry_run;
 use protocol::Outcome;
 use protocol::control::DeviceRequest;
+use release::plan::Answer;
 use release::{Form, Manifest, Release};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -213,6 +215,49 @@ async fn the_next_version_answers_on_the_same_connection() {
     let log = fs::read_to_string(site.layout().output_of(&component())).unwrap();
     assert!(log.contains("from 2 to 1"), "{log}");
     alone(&site).await;
+    agent.stop().await;
+}
+
+/// The dry run says what the agent then does, and learns from what it did: a live update is no restart.
+#[tokio::test]
+async fn the_plan_is_live_where_the_agent_hands_over_and_a_restart_where_it_cannot() {
+    if no_python() {
+        return;
+    }
+    let (site, port) = (Site::new().await, free_port());
+    let (agent, mut client) = counting(&site, port).await;
+    let plan = async |what: &What<'_>| {
+        let (release, bytes) = what.packed();
+        site.manager.repository.lock().unwrap().publish(&release, &bytes);
+        agent.hub.trust.refresh(&agent.hub.manager).await.unwrap();
+        let version = Some(&release.version);
+        dry_run(&agent.hub, &component(), version).await.unwrap()
+    };
+    let second = What::good(2, port);
+    let planned = plan(&second).await;
+    assert_eq!(planned.plan.answer, Answer::Live, "{planned:?}");
+    assert_eq!(planned.plan.pause.unwrap().measured, 0);
+    let reason = second.published(&site, Some(1), Outcome::Committed).await;
+    assert!(reason.starts_with("handed over while it ran"), "{reason}");
+    assert_eq!(client.answered_by().await, "2");
+    rest(&agent).await;
+    let planned = plan(&What::good(3, port)).await;
+    assert_eq!(planned.plan.answer, Answer::Live, "{planned:?}");
+    assert_eq!(planned.plan.pause.unwrap().measured, 1);
+    assert_eq!(
+        (planned.facts.live_ms.len(), planned.facts.restart_ms.len()),
+        (1, 0)
+    );
+    let stranger = What {
+        live: "schema = 7",
+        ..What::good(4, port)
+    };
+    let planned = plan(&stranger).await;
+    assert_eq!(planned.plan.answer, Answer::Restart, "{planned:?}");
+    let why = &planned.plan.reasons[0];
+    assert_eq!(why, "4.0.0 does not take over a state of schema 1");
+    let reason = stranger.published(&site, Some(2), Outcome::Committed).await;
+    assert!(reason.ends_with(why.as_str()), "{reason}");
     agent.stop().await;
 }
 
