@@ -34,6 +34,7 @@ mod pack;
 pub mod plan;
 mod policy;
 mod run;
+pub mod set;
 mod state;
 mod text;
 mod unpack;

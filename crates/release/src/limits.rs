@@ -48,6 +48,9 @@ pub const BUFFER_BYTES: usize = 64 * 1024;
 /// Components a release requires.
 pub const REQUIRED_COMPONENTS: usize = 32;
 
+/// Releases of one set: each device holds all of them twice, old and new, until the last is proved.
+pub const SET_MEMBERS: usize = 16;
+
 /// Schemas of data a release can take over.
 pub const SCHEMAS: usize = 64;
 
