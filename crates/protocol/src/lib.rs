@@ -7,6 +7,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod author;
+pub mod coding;
 pub mod control;
 pub mod device;
 pub mod enroll;
