@@ -38,6 +38,7 @@ mod happening;
 mod live;
 mod module;
 mod own;
+pub mod set;
 mod slot;
 mod tries;
 mod wait;
