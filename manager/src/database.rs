@@ -1,9 +1,13 @@
 //! The gateway's database: devices, codes, reports on their way, how releases fared.
 
+use std::collections::VecDeque;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::{Connection, TransactionBehavior};
+use tokio::sync::oneshot;
+
+use crate::limits;
 
 /// Version of the schema below.
 const SCHEMA: i64 = 3;
@@ -120,6 +124,40 @@ pub enum DatabaseError {
 #[derive(Debug, Clone)]
 pub struct Database {
     connection: Arc<Mutex<Connection>>,
+    waiting: Arc<Mutex<Waiting>>,
+}
+
+/// Tells whoever asked, once it is known whether the transaction is on the disk.
+type Answer = Box<dyn FnOnce(bool) + Send>;
+/// Work that shares a transaction: whether it went well, and how its caller is told.
+type Job = Box<dyn FnOnce(&Connection) -> (bool, Answer) + Send>;
+
+/// Work that waits for the next transaction. Each caller waits for its answer, so that there is no more of it than
+/// there are requests under way.
+#[derive(Default)]
+struct Waiting {
+    jobs: VecDeque<Job>,
+    /// A thread works on it already.
+    busy: bool,
+}
+
+impl std::fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Waiting")
+            .field("jobs", &self.jobs.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Lets another thread take over if this one panics in somebody's work.
+struct Worker<'a>(&'a Database);
+
+impl Drop for Worker<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.waiting().busy = false;
+        }
+    }
 }
 
 impl Database {
@@ -161,22 +199,92 @@ impl Database {
         }
         Ok(Self {
             connection: Arc::new(Mutex::new(connection)),
+            waiting: Arc::default(),
         })
     }
 
-    /// Runs `work` in one transaction on a thread that may block; durable when it returns.
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs `work` on a thread that may block; durable when it returns.
+    ///
+    /// What many ask for at the same time shares one transaction, because a site that connects all at once would wait
+    /// for the disk once for each device otherwise. Each has a savepoint of its own: what fails takes nobody along.
     ///
     /// # Errors
-    /// Those of `work`, nothing changed then; those of the commit.
+    /// Those of `work`, nothing changed then; [`DatabaseError::Interrupted`] where the transaction came to nothing.
     pub async fn run<T, F>(&self, work: F) -> Result<T, DatabaseError>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
-        let database = self.clone();
-        tokio::task::spawn_blocking(move || database.run_now(work))
-            .await
-            .map_err(|_| DatabaseError::Interrupted)?
+        let (sender, receiver) = oneshot::channel();
+        let job: Job = Box::new(move |db| {
+            let outcome = work(db);
+            let good = outcome.is_ok();
+            let answer = move |committed: bool| {
+                let answer = match outcome {
+                    Ok(_) if !committed => Err(DatabaseError::Interrupted),
+                    outcome => outcome.map_err(DatabaseError::from),
+                };
+                // The caller may be gone; the change stays.
+                let _ = sender.send(answer);
+            };
+            (good, Box::new(answer))
+        });
+        let idle = {
+            let mut waiting = self.waiting();
+            waiting.jobs.push_back(job);
+            !std::mem::replace(&mut waiting.busy, true)
+        };
+        if idle {
+            let database = self.clone();
+            tokio::task::spawn_blocking(move || database.work_off());
+        }
+        receiver.await.map_err(|_| DatabaseError::Interrupted)?
+    }
+
+    /// One transaction after the other until nothing waits.
+    fn work_off(&self) {
+        let _worker = Worker(self);
+        loop {
+            let jobs: Vec<Job> = {
+                let mut waiting = self.waiting();
+                let count = waiting.jobs.len().min(limits::COMMIT_BATCH);
+                waiting.busy = count > 0;
+                waiting.jobs.drain(..count).collect()
+            };
+            if jobs.is_empty() {
+                return;
+            }
+            let mut answers = Vec::with_capacity(jobs.len());
+            let done = self.run_together(jobs, &mut answers);
+            if let Err(error) = &done {
+                tracing::error!(%error, "a transaction came to nothing");
+            }
+            for answer in answers {
+                answer(done.is_ok());
+            }
+        }
+    }
+
+    /// Runs jobs in one transaction, each in a savepoint. A job without an answer was not run.
+    fn run_together(&self, jobs: Vec<Job>, answers: &mut Vec<Answer>) -> rusqlite::Result<()> {
+        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        for job in jobs {
+            let part = change.savepoint()?;
+            let (good, answer) = job(&part);
+            answers.push(answer);
+            if good {
+                part.commit()?;
+            } else {
+                // A full disk ends the whole transaction: then there is no savepoint to go back to.
+                part.finish()?;
+            }
+        }
+        change.commit()
     }
 
     /// [`Self::run`], and then `then` with what came of it, before anybody else has his turn. What is kept in memory
@@ -277,6 +385,59 @@ mod tests {
         });
         assert!(failed.is_err());
         assert_eq!(database.run_now(|db| meta(db, "a")).unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn what_many_ask_for_is_one_transaction_and_what_fails_takes_nobody_along() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.db");
+        let database = Database::open(&path).unwrap();
+        // The first one works until all the others wait.
+        let (began, begun) = oneshot::channel();
+        let (go, gone) = std::sync::mpsc::channel::<()>();
+        let own = database.clone();
+        let first = tokio::spawn(async move {
+            let work = move |db: &Connection| {
+                began.send(()).unwrap();
+                gone.recv().unwrap();
+                set_meta(db, "first", "1")
+            };
+            own.run(work).await
+        });
+        begun.await.unwrap();
+        let many: Vec<_> = (0..100)
+            .map(|number| {
+                let (database, path) = (database.clone(), path.clone());
+                tokio::spawn(async move {
+                    let work = move |db: &Connection| {
+                        set_meta(db, &format!("key {number}"), "1")?;
+                        if number == 50 {
+                            return db.execute("INSERT INTO nothing VALUES (1)", []).map(|_| 0);
+                        }
+                        // Seen from beside: only what is committed.
+                        let other = Connection::open(path)?;
+                        other.query_row("SELECT COUNT(*) FROM meta", [], |row| row.get::<_, i64>(0))
+                    };
+                    database.run(work).await
+                })
+            })
+            .collect();
+        while database.waiting().jobs.len() < 100 {
+            tokio::task::yield_now().await;
+        }
+        go.send(()).unwrap();
+        first.await.unwrap().unwrap();
+        for (number, one) in many.into_iter().enumerate() {
+            match one.await.unwrap() {
+                Ok(seen) => assert_eq!(seen, 1, "{number} has a transaction of its own"),
+                Err(_) => assert_eq!(number, 50),
+            }
+        }
+        let count = "SELECT COUNT(*) FROM meta";
+        let count: i64 = database
+            .run_now(|db| db.query_row(count, [], |row| row.get(0)))
+            .unwrap();
+        assert_eq!(count, 100, "the first and all but the one that failed");
     }
 
     #[tokio::test]

@@ -12,6 +12,8 @@ pub const SITE_FILE_BYTES: u64 = 4 << 20;
 pub const REPOSITORIES: usize = 8;
 /// Devices on the list: ten thousand is the design's figure, with room.
 pub const DEVICES: usize = 20_000;
+/// Changes of the database that share one transaction at most: the disk is waited for once, and nobody for long.
+pub const COMMIT_BATCH: usize = 256;
 /// Bytes of one page of the device table: well below what a line of the control socket may have.
 pub const PAGE_BYTES: usize = 1 << 20;
 /// Seconds for which it is remembered how much was sent in each.
